@@ -1,0 +1,1 @@
+"""What is claimed: path networks, paths, kernels, laws, and the statements themselves."""

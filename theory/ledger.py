@@ -1,0 +1,41 @@
+"""The ledger of one run: tests deposit what they found, the summary at the end reads it.
+
+It is filled by the property suite under pytest and read by the plugin, which must not import torch;
+so this module does not either.
+"""
+
+from __future__ import annotations
+
+from reluctant.theory.verdicts import MutantResult, Verdict
+
+_verdicts: list[Verdict] = []
+_mutants: list[MutantResult] = []
+
+
+def deposit(*entries: Verdict | MutantResult) -> None:
+    """Add what a check said, or whether a deliberate fault was noticed.
+
+    Args:
+        entries: Verdicts and results of mutants, in any order.
+    """
+    for entry in entries:
+        if isinstance(entry, Verdict):
+            _verdicts.append(entry)
+        else:
+            _mutants.append(entry)
+
+
+def verdicts() -> tuple[Verdict, ...]:
+    """Return the verdicts deposited since the start or the last :func:`clear`, oldest first."""
+    return tuple(_verdicts)
+
+
+def mutants() -> tuple[MutantResult, ...]:
+    """Return the results of mutants deposited since the start or the last :func:`clear`."""
+    return tuple(_mutants)
+
+
+def clear() -> None:
+    """Empty the ledger."""
+    _verdicts.clear()
+    _mutants.clear()

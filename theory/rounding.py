@@ -1,0 +1,71 @@
+r"""A-priori rounding bounds: what floating point may do to a sum over paths.
+
+Every path's contribution goes through at most N roundings on its way to the output, so the computed
+value differs from the exact one by at most γ_N times the sum of absolute contributions, with
+γ_N = N u / (1 − N u) and u half the distance from 1 to the next number (Higham, *Accuracy and
+Stability of Numerical Algorithms*, lemma 3.1). No tolerance is ever chosen by hand.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from reluctant.theory.network import Constant, Gate, Gates, PathNetwork, Scale, Sum, Weighted
+
+
+def gamma(roundings: int, dtype: torch.dtype = torch.float64) -> float:
+    """Return γ_N = N u / (1 − N u).
+
+    Args:
+        roundings: N.
+        dtype: Floating type whose unit roundoff is u.
+    """
+    nu = roundings * torch.finfo(dtype).eps / 2
+    return nu / (1.0 - nu) if nu < 1.0 else math.inf
+
+
+def roundings(net: PathNetwork) -> int:
+    """Return the largest number of roundings that a path's contribution meets.
+
+    A weighted operation counts its fan-in, a sum its terms, a scale eight (a batch norm's factor is
+    itself computed in a few steps), a gate two (soft gates are rounded).
+    """
+    most: dict[int, int] = {}
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        before = max((most[k] for k in node.operands), default=0)
+        if isinstance(node, Weighted):
+            step = node.operator.fan_in + 1
+        elif isinstance(node, Sum):
+            shape = net.nodes[node.operands[0]].shape
+            step = len(node.operands) * math.prod(shape[a] for a in node.axes)
+        elif isinstance(node, Scale | Constant):
+            step = 8
+        else:
+            step = 2 if isinstance(node, Gate) else 0
+        most[i] = before + step
+    return most[net.output]
+
+
+def absolute_output(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
+    """Return the sum of absolute contributions of all paths, shape (n, \\*output)."""
+    weights = [w.abs() for w in net.weight_values()]
+    return net.forward(x.double().abs(), gates, weights, constant=torch.abs, magnitudes=True)
+
+
+def output_bound(net: PathNetwork, x: Tensor, gates: Gates, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Bound the difference of two evaluations of a network with the same gates.
+
+    Args:
+        net: Network.
+        x: Data.
+        gates: Recorded gates.
+        dtype: Less precise of the two floating types that were used.
+
+    Returns:
+        Bound for every output entry, shape (n, \\*output).
+    """
+    return 2.0 * gamma(roundings(net), dtype) * absolute_output(net, x, gates)

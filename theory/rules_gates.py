@@ -1,0 +1,154 @@
+"""Rules for what multiplies the data by gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reluctant.theory.lowering import Call, Lowered, Lowering, Mask, Path, Static, rule
+from reluctant.theory.rules_routing import _path, _shaped, multiplied_by_mask
+from reluctant.theory.windows import Windows, adaptive, sliding
+
+
+def _own(lower: Lowering, call: Call, q: Path, argument: str) -> Path:
+    name = call.node.all_input_nodes[0].name if argument == "self" else argument
+
+    def probe(values: Mapping[str, Any]) -> Tensor:
+        positive = values[name] > 0
+        return positive.movedim(q.batch, 0).to(values[name].dtype)
+
+    gated = lower.gate(call, q, after=call.name, probe=probe, kind="relu", hard=True, own=True, source=q.node)
+    return Path(gated.node, gated.shape, q.batch)
+
+
+@rule("aten.relu.default", "aten.relu_.default")
+def _relu(lower: Lowering, call: Call) -> Lowered:
+    return _own(lower, call, _path(lower, call, call["self"]), "self")
+
+
+@rule("aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp.default", "aten.clamp_.default")
+def _clamp(lower: Lowering, call: Call) -> Lowered:
+    upper = call.arguments.get("max")
+    if call["min"] != 0 or upper is not None:
+        raise lower.refuse(call, "only clamping from below at 0 is a ReLU")
+    return _own(lower, call, _path(lower, call, call["self"]), "self")
+
+
+@rule("aten.threshold.default", "aten.threshold_.default")
+def _threshold(lower: Lowering, call: Call) -> Lowered:
+    if call["threshold"] != 0 or call["value"] != 0:
+        raise lower.refuse(call, "only the threshold 0 with value 0 is a ReLU")
+    return _own(lower, call, _path(lower, call, call["self"]), "self")
+
+
+@rule("aten.maximum.default", "aten.max.other")
+def _maximum(lower: Lowering, call: Call) -> Lowered:
+    left, right = call["self"], call["other"]
+    names = [n.name for n in call.node.all_input_nodes]
+    if isinstance(left, Static):
+        left, right, names = right, left, names[::-1]
+    if not isinstance(right, Static) or right.trained or bool((right.value() != 0).any()):
+        raise lower.refuse(call, "only the maximum with 0 is a ReLU")
+    return _own(lower, call, _path(lower, call, left), names[0])
+
+
+@rule("reluctant.gate.default")
+def _gate(lower: Lowering, call: Call) -> Lowered:
+    q = call["q"]
+    source = q.node if isinstance(q, Path) else None
+    return Mask(call.name, call["slope"] == 0, source)
+
+
+def _pooled_maximum(lower: Lowering, call: Call, path: Path, windows: Windows, argument: str, ties: str) -> Path:
+    shape = path.shape
+
+    def probe(values: Mapping[str, Any]) -> Tensor:
+        q = values[argument]
+        candidates = windows.gather(q.reshape(q.shape[0], *shape), -math.inf)
+        best = candidates.amax(1, keepdim=True)
+        winners = (candidates == best).to(q.dtype)
+        if ties == "shared":
+            return winners / winners.sum(1, keepdim=True)
+        return torch.zeros_like(winners).scatter_(1, winners.argmax(1, keepdim=True), 1.0)
+
+    candidates = lower.reindex(call, [path], windows.move())
+    picked = lower.gate(
+        call, candidates, after=call.name, probe=probe, kind="max", hard=True, own=True, source=path.node, ties=ties
+    )
+    return lower.total(call, [picked], [0])
+
+
+def _first(call: Call) -> str:
+    return call.node.all_input_nodes[0].name
+
+
+@rule(
+    "aten.max_pool1d.default", "aten.max_pool2d.default", "aten.max_pool3d.default",
+    "aten.max_pool2d_with_indices.default", "aten.max_pool1d_with_indices.default",
+)  # fmt: skip
+def _max_pool(lower: Lowering, call: Call) -> Lowered:
+    path, rank = _path(lower, call, call["self"]), int(call.operation[13])
+    value = call.node.meta["val"]
+    with_indices = isinstance(value, tuple | list)
+    shape = (value[0] if with_indices else value).shape
+    windows = sliding(path.shape[-rank:], call["kernel_size"], call["stride"], call["padding"], call["dilation"], shape[-rank:])
+    pooled = _pooled_maximum(lower, call, path, windows, _first(call), "first")
+    return (pooled, Mask(call.name, False, None)) if with_indices else pooled
+
+
+@rule("aten.adaptive_max_pool1d.default", "aten.adaptive_max_pool2d.default", "aten.adaptive_max_pool3d.default")
+def _adaptive_max_pool(lower: Lowering, call: Call) -> Lowered:
+    path, rank = _path(lower, call, call["self"]), len(call["output_size"])
+    windows = adaptive(path.shape[-rank:], call.node.meta["val"][0].shape[-rank:])
+    return _pooled_maximum(lower, call, path, windows, _first(call), "first"), Mask(call.name, False, None)
+
+
+@rule("aten.amax.default")
+def _amax(lower: Lowering, call: Call) -> Lowered:
+    return _maximum_over(lower, call, call["dim"], call["keepdim"], "shared")
+
+
+@rule("aten.max.dim")
+def _max_over(lower: Lowering, call: Call) -> Lowered:
+    return _maximum_over(lower, call, [call["dim"]], call["keepdim"], "first"), Mask(call.name, False, None)
+
+
+def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties: str) -> Path:
+    path = _path(lower, call, call["self"])
+    rank = len(path.shape) + 1
+    axes = sorted(path.axis(d % rank) for d in dims) if dims else list(range(rank - 1))
+    if path.batch != 0:
+        raise lower.refuse(call, "the batch axis of its operand is not the first")
+    others = [a for a in range(len(path.shape)) if a not in axes]
+    order = [*others, *axes]
+    moved = path
+    if order != sorted(order):
+        moved = lower.reindex(call, [path], lambda ts: ts[0].permute(0, *(a + 1 for a in order)))
+    name, sizes = _first(call), [path.shape[a] for a in axes]
+    whole = Windows(tuple(torch.arange(size)[None] for size in sizes))
+
+    def probe(values: Mapping[str, Any]) -> Tensor:
+        candidates = whole.gather(values[name].permute(0, *(a + 1 for a in order)))
+        winners = (candidates == candidates.amax(1, keepdim=True)).to(candidates.dtype)
+        if ties == "shared":
+            return winners / winners.sum(1, keepdim=True)
+        return torch.zeros_like(winners).scatter_(1, winners.argmax(1, keepdim=True), 1.0)
+
+    candidates = lower.reindex(call, [moved], whole.move())
+    picked = lower.gate(call, candidates, after=call.name, probe=probe, kind="max", hard=ties == "first", own=True, source=path.node, ties=ties)
+    total = lower.total(call, [picked], [0])
+    kept = [1 if a in axes else size for a, size in enumerate(path.shape)] if keep else [path.shape[a] for a in others]
+    return _shaped(lower, call, total, kept)
+
+
+@rule("aten.where.self", "aten.where.ScalarOther")
+def _where(lower: Lowering, call: Call) -> Lowered:
+    condition, chosen, other = call["condition"], call["self"], call["other"]
+    zero = (isinstance(other, Static) and not bool((other.value() != 0).any())) or other == 0
+    if isinstance(condition, Mask) and isinstance(chosen, Path) and zero and chosen.batch == 0:
+        return multiplied_by_mask(lower, call, chosen, condition)
+    raise lower.refuse(call, "only a choice between the data and 0 is a gate")

@@ -1,0 +1,92 @@
+"""Rules for what multiplies the data by trained weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from reluctant.theory.lowering import Call, Lowered, Lowering, Path, Static, rule
+from reluctant.theory.operators import Dense, make_convolution
+from reluctant.theory.rules_routing import bias
+
+
+def _operand(lower: Lowering, call: Call, argument: Any) -> Path:
+    """Return the data operand; a constant in place of the data is an input."""
+    if isinstance(argument, Static) and not argument.trained:
+        value = argument.value()
+        if value.shape[0] > 1 and not bool((value == value[:1]).all()):
+            raise lower.refuse(call, "a constant input differs from example to example")
+        return lower.constant(call, value.shape[1:], value[0], is_input=True)
+    if not isinstance(argument, Path):
+        raise lower.refuse(call, "its operand carries no paths")
+    if argument.batch != 0:
+        raise lower.refuse(call, "the batch axis of its operand is not the first")
+    return argument
+
+
+def _weight(lower: Lowering, call: Call, argument: Any, what: str) -> Static:
+    if not isinstance(argument, Static):
+        raise lower.refuse(call, f"its {what} depends on the data")
+    if not argument.trained:
+        raise lower.refuse(call, f"its {what} is a constant, not a parameter; make it an nn.Parameter")
+    return argument
+
+
+@rule("aten.linear.default")
+def _linear(lower: Lowering, call: Call) -> Lowered:
+    return _dense(lower, call, call["input"], _weight(lower, call, call["weight"], "weight"), call["bias"])
+
+
+@rule("aten.matmul.default", "aten.mm.default")
+def _matmul(lower: Lowering, call: Call) -> Lowered:
+    left, right = call["self"], call.arguments.get("other", call.arguments.get("mat2"))
+    if not isinstance(left, Path) or not isinstance(right, Static):
+        raise lower.refuse(call, "it multiplies two data tensors, or weights from the left")
+    weight = _weight(lower, call, right, "right factor")
+    if weight.value().ndim != 2:
+        raise lower.refuse(call, "its right factor is no matrix")
+    return _dense(lower, call, left, weight.view(lambda t: t.t()), None)
+
+
+@rule("aten.addmm.default")
+def _addmm(lower: Lowering, call: Call) -> Lowered:
+    if call["beta"] != 1 or call["alpha"] != 1:
+        raise lower.refuse(call, "it scales its parts")
+    weight = _weight(lower, call, call["mat2"], "second factor")
+    return _dense(lower, call, call["mat1"], weight.view(lambda t: t.t()), call["self"])
+
+
+def _dense(lower: Lowering, call: Call, operand: Any, weight: Static, shift: Any) -> Path:
+    path = _operand(lower, call, operand)
+    rows, inputs = weight.value().shape
+    result = lower.weighted(call, Dense(inputs, rows, path.shape[:-1]), path, weight)
+    return _with_bias(lower, call, result, shift)
+
+
+@rule(
+    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default",
+    "aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding",
+)  # fmt: skip
+def _convolution(lower: Lowering, call: Call) -> Lowered:
+    path = _operand(lower, call, call["input"])
+    weight = _weight(lower, call, call["weight"], "weight")
+    operator = make_convolution(
+        weight.value().shape, path.shape[1:], call["stride"], call["padding"], call["dilation"], call["groups"]
+    )
+    return _with_bias(lower, call, lower.weighted(call, operator, path, weight), call["bias"], channel=0)
+
+
+def _with_bias(lower: Lowering, call: Call, result: Path, shift: Any, channel: int | None = None) -> Path:
+    if shift is None:
+        return result
+    if not isinstance(shift, Static):
+        raise lower.refuse(call, "its bias depends on the data")
+    if channel is not None:
+        rank = len(result.shape) - 1
+        shift = shift.view(lambda t: t.reshape(-1, *[1] * rank))
+    if shift.trained:
+        added = bias(lower, call, shift, result.shape)
+    else:
+        added = lower.constant(call, result.shape, shift.value().to(torch.float64))
+    return lower.total(call, [result, added])

@@ -1,0 +1,116 @@
+"""Tangent kernels: the empirical one of a module, and the one with its gates held fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reluctant.theory.errors import InputError
+from reluctant.theory.network import Gates, PathNetwork
+
+
+def ntk(
+    module: nn.Module, x: Tensor, y: Tensor | None = None, *, parameters: Sequence[str] | None = None
+) -> Float[Tensor, "n m"]:
+    r"""Return the empirical tangent kernel of a module at its own weights, traced over the outputs.
+
+    .. math:: K(x, x') = \sum_o \langle \nabla_\theta f_o(x), \nabla_\theta f_o(x') \rangle
+
+    Gradients are those of automatic differentiation, through soft gates too; at a tie a ReLU's is 0.
+
+    Args:
+        module: Any module; it is used as it is (call ``eval()`` before if it has batch norm).
+        x: Inputs, shape (n, \*input).
+        y: Second inputs, shape (m, \*input); x again if None.
+        parameters: Names of the parameters θ; all of them if None, whether they are to be trained or not.
+
+    Returns:
+        K, shape (n, m), in the module's type.
+
+    Raises:
+        InputError: If a name is unknown.
+
+    Cost:
+        One backward pass an example and output; memory of one gradient an example and output.
+    """
+    left = _gradients(module, x, parameters)
+    right = left if y is None else _gradients(module, y, parameters)
+    return torch.einsum("nop,mop->nm", left, right)
+
+
+def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Tensor:
+    """Return the gradient of every output at every example, shape (n, outputs, parameters)."""
+    known = dict(module.named_parameters())
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise InputError(f"no parameter is named {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = {name: known[name].detach().clone().requires_grad_() for name in (known if names is None else names)}
+    rest = {name: p.detach() for name, p in known.items() if name not in chosen}
+    rows = []
+    for example in x:
+        output = torch.func.functional_call(module, {**rest, **chosen}, (example[None],)).flatten()
+        line = [_gradient(value, list(chosen.values())) for value in output]
+        rows.append(torch.stack(line))
+    return torch.stack(rows)
+
+
+def _gradient(value: Tensor, variables: list[Tensor]) -> Tensor:
+    if not value.requires_grad:
+        return torch.cat([torch.zeros_like(v).flatten() for v in variables])
+    found = torch.autograd.grad(value, variables, retain_graph=True, allow_unused=True)
+    flat = [torch.zeros_like(v) if g is None else g for g, v in zip(found, variables, strict=True)]
+    return torch.cat([g.flatten() for g in flat])
+
+
+def value_gradients(net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor]) -> Float[Tensor, "n outputs weights"]:
+    r"""Return ∇_v f with the gates held fixed, one row an example and output.
+
+    Uses of one parameter in several arrangements add up, so that a gradient is by parameter entry.
+
+    Args:
+        net: Network.
+        x: Inputs, shape (n, \*input).
+        gates: Gates, one layer each.
+        weights: Weight tensors, one for each of the network's.
+
+    Cost:
+        One backward pass an example and output.
+    """
+    sizes = parameter_sizes(net)
+    offset, start = {}, 0
+    for parameter, size in sizes.items():
+        offset[parameter] = start
+        start += size
+    variables = [w.detach().double().requires_grad_() for w in weights]
+    rows = []
+    for i in range(x.shape[0]):
+        one = [g[i : i + 1] for g in gates]
+        output = net.forward(x[i : i + 1].detach().double(), one, variables).flatten()
+        line = []
+        for value in output:
+            total = torch.zeros(start, dtype=torch.float64)
+            if value.requires_grad:
+                found = torch.autograd.grad(value, variables, retain_graph=True, allow_unused=True)
+                for weight, g in zip(net.weights, found, strict=True):
+                    if g is not None:
+                        total.index_add_(0, weight.entries.flatten() + offset[weight.parameter], g.flatten())
+            line.append(total)
+        rows.append(torch.stack(line))
+    return torch.stack(rows)
+
+
+def parameter_sizes(net: PathNetwork) -> dict[int, int]:
+    """Return the number of entries of each parameter, by identity, in order of first use."""
+    sizes: dict[int, int] = {}
+    for weight in net.weights:
+        sizes[weight.parameter] = max(sizes.get(weight.parameter, 0), int(weight.entries.max()) + 1)
+    return sizes
+
+
+def value_kernel(net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor]) -> Float[Tensor, "n n"]:
+    """Return ⟨∇_v f(x), ∇_v f(x')⟩ with the gates held fixed, traced over the outputs."""
+    gradients = value_gradients(net, x, gates, weights)
+    return torch.einsum("nop,mop->nm", gradients, gradients)

@@ -1,0 +1,241 @@
+"""What a check says: an outcome, the evidence for it, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """Name the five things that a check can say."""
+
+    HOLDS = "HOLDS"
+    REFUTED = "REFUTED"
+    NOT_IMPLIED = "NOT_IMPLIED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    UNSUPPORTED = "UNSUPPORTED"
+
+
+class EvidenceKind(StrEnum):
+    """Name the four strengths of evidence, strongest first."""
+
+    SYMBOLIC = "symbolic"
+    EXACT = "exact"
+    ROUNDING = "rounding"
+    STATISTICAL = "statistical"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Carry what a verdict rests on.
+
+    Attributes:
+        kind: Weakest kind of evidence among the trials.
+        trials: Number of examples on which both sides were computed and did not both vanish.
+        vacuous: Number of examples on which both sides vanish; they count for nothing.
+        residual: Largest difference of the two sides, in units of its bound (1 is the limit).
+        error_probability: Chance that a true statement is called refuted; None if zero.
+        detail: One line on how the sides were compared.
+    """
+
+    kind: EvidenceKind
+    trials: int
+    vacuous: int = 0
+    residual: float | None = None
+    error_probability: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """Name a hypothesis that a network does not meet, and the place where it fails.
+
+    Attributes:
+        hypothesis: Name of the hypothesis, such as ``bias-free``.
+        reason: One sentence, such as ``fc2 has a bias``.
+        where: Place in the user's source or the node's name.
+    """
+
+    hypothesis: str
+    reason: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counterexample:
+    """Carry the smallest failing example found.
+
+    Attributes:
+        summary: One line with the two sides as numbers.
+        numbers: Weights, inputs and both sides, ready for JSON.
+        reproduce: A line of Python or shell that shows the failure again.
+    """
+
+    summary: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    reproduce: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Say what became of one statement on one network.
+
+    Attributes:
+        statement: Identifier of the statement, such as ``dual.inner-product``.
+        subject: Name of the network or family of networks.
+        outcome: One of the five outcomes.
+        expected: Outcome that theory predicts here; a difference turns a run red.
+        reason: One sentence.
+        evidence: None only for UNSUPPORTED and for what could not be tried.
+        unmet: Hypotheses that are not met, when NOT_IMPLIED.
+        measured: Size of the violation when the conclusion was measured all the same, relative
+            to the size of the two sides.
+        counterexample: Smallest failing example, when REFUTED.
+        seconds: Time taken.
+    """
+
+    statement: str
+    subject: str
+    outcome: Outcome
+    expected: Outcome
+    reason: str
+    evidence: Evidence | None = None
+    unmet: tuple[Unmet, ...] = ()
+    measured: float | None = None
+    counterexample: Counterexample | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Tell whether the outcome contradicts nothing: INCONCLUSIVE and UNSUPPORTED do not."""
+        silent = {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED}
+        return self.outcome is self.expected or self.outcome in silent
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
+        """Rebuild a verdict from what :meth:`to_json` returned."""
+        evidence, example = data["evidence"], data["counterexample"]
+        return cls(
+            **{
+                **data,
+                "outcome": Outcome(data["outcome"]),
+                "expected": Outcome(data["expected"]),
+                "evidence": None
+                if evidence is None
+                else Evidence(**{**evidence, "kind": EvidenceKind(evidence["kind"])}),
+                "unmet": tuple(Unmet(**u) for u in data["unmet"]),
+                "counterexample": None if example is None else Counterexample(**example),
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dictionaries, lists, strings and numbers."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class MutantResult:
+    """Say whether a deliberate fault was noticed.
+
+    Attributes:
+        statement: Identifier of the statement under test.
+        mutant: Name of the fault.
+        killed: True if the check refuted the faulty statement.
+        trials: Examples tried until then.
+        detail: What was seen, one line.
+    """
+
+    statement: str
+    mutant: str
+    killed: bool
+    trials: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Carry the verdicts of one run, and where and with what they were reached.
+
+    Attributes:
+        subject: Name of the network, or of the suite.
+        verdicts: One for each statement and network.
+        mutants: One for each deliberate fault tried; empty for a user's network.
+        environment: Versions, hardware, seed.
+        notes: What the reader must know, such as an interruption.
+    """
+
+    subject: str
+    verdicts: tuple[Verdict, ...]
+    mutants: tuple[MutantResult, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Verdict]:
+        return iter(self.verdicts)
+
+    def __getitem__(self, statement: str) -> Verdict:
+        for verdict in self.verdicts:
+            if verdict.statement == statement:
+                return verdict
+        raise KeyError(statement)
+
+    @property
+    def failures(self) -> tuple[Verdict, ...]:
+        """Return the verdicts that differ from what theory predicts."""
+        return tuple(v for v in self.verdicts if not v.is_as_expected)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain dictionaries, lists, strings and numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """Rebuild a report from what :meth:`to_json` returned."""
+        return cls(
+            subject=data["subject"],
+            verdicts=tuple(Verdict.from_json(v) for v in data["verdicts"]),
+            mutants=tuple(MutantResult(**m) for m in data["mutants"]),
+            environment=dict(data["environment"]),
+            notes=tuple(data["notes"]),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as JSON: the whole file or nothing."""
+        return write_whole(path, json.dumps(self.to_json(), indent=1))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """Read what :meth:`save` wrote."""
+        return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
+    """Write a file so that a reader sees either all of it or the former one.
+
+    Args:
+        path: Destination; its folder must exist.
+        content: Text (written as UTF-8) or bytes.
+
+    Returns:
+        The destination.
+    """
+    path = Path(path)
+    payload = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
