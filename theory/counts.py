@@ -60,6 +60,22 @@ def count_paths(
     return counts[output] if output is not None else sum(counts)
 
 
+def rough_count(net: PathNetwork, *, sources: bool = True) -> float:
+    """Return the number of paths in float64: exact below 2^53, and infinite beyond its range.
+
+    Args:
+        net: Network.
+        sources: True adds the paths from biases and constants.
+
+    Cost:
+        One float64 forward pass of one example.
+    """
+    x = torch.ones(1, *net.input_shape, dtype=torch.float64, device=net.program.device)
+    weights = [torch.ones(w.shape, dtype=torch.float64, device=x.device) for w in net.weights]
+    ones = net.forward(x, None, weights, constant=lambda c: (c != 0).to(torch.float64), sources=sources)
+    return float(ones.sum())
+
+
 def _bounds(net: PathNetwork) -> tuple[int, int]:
     """Return a bound on the paths that arrive at one entry, and the largest number of summands."""
     most: dict[int, int] = {}

@@ -9,13 +9,13 @@ more than one slot.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from reluctant.theory.errors import NotIdentified
-from reluctant.theory.network import Constant, Gate, Gates, Input, PathNetwork, Reindex, Scale, Sum, Weighted
+from reluctant.theory.network import Constant, Gate, Gates, Input, Node, PathNetwork, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias, Operator
 
 
@@ -146,7 +146,7 @@ def repeated_parameters(net: PathNetwork) -> list[str]:
     return found
 
 
-def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], *, sources: bool = True) -> dict[int, Image]:
+def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], *, sources: bool = True, magnitudes: bool = False) -> dict[int, Image]:
     """Return the images of all operands of weighted operations, and of the output.
 
     Args:
@@ -155,6 +155,7 @@ def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], 
         gates: Recorded gates.
         found: Origins of the network.
         sources: False leaves out biases and constants that are not inputs.
+        magnitudes: True takes the absolute value of data, constants and factors, for error bounds.
 
     Cost:
         Memory of one float64 activation for every tensor and origin that it depends on.
@@ -163,10 +164,14 @@ def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], 
     last_use = {operand: i for i in net.value_nodes for operand in net.nodes[i].operands}
     result: dict[int, Image] = {}
     present: dict[int, Image] = {}
-    x = x.detach().double()
+    x = x.detach().double().abs() if magnitudes else x.detach().double()
     for i in net.value_nodes:
         node = net.nodes[i]
-        present[i] = _image(net, i, [present[k] for k in node.operands], x, gates, found, sources)
+        if magnitudes and isinstance(node, Constant):
+            node = replace(node, value=node.magnitude)
+        elif magnitudes and isinstance(node, Scale):
+            node = replace(node, factor=node.factor.abs())
+        present[i] = _image(net, i, node, [present[k] for k in node.operands], x, gates, found, sources)
         if i in kept:
             result[i] = present[i]
         for k in set(node.operands):
@@ -176,9 +181,8 @@ def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], 
 
 
 def _image(
-    net: PathNetwork, i: int, operands: list[Image], x: Tensor, gates: Gates, found: dict[int, Origin], sources: bool
+    net: PathNetwork, i: int, node: Node, operands: list[Image], x: Tensor, gates: Gates, found: dict[int, Origin], sources: bool
 ) -> Image:
-    node = net.nodes[i]
     if isinstance(node, Input):
         return Image(x)
     if isinstance(node, Constant):

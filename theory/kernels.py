@@ -7,6 +7,7 @@ one output is chosen, and (n, m, outputs) otherwise, outputs flattened. Everythi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -179,6 +180,51 @@ def ntk_law(
     return kernel if output is not None else kernel * net.output_size
 
 
+def kernel_magnitude(
+    net: PathNetwork, x: Tensor, gates: Gates, *, variance: Variance = 1.0, tangent: bool = False, sources: bool = True
+) -> Float[Tensor, "n n *outputs"]:
+    """Return the kernel of absolute values, which bounds what rounding can do to the kernel.
+
+    Args:
+        net: Network.
+        x: Inputs, shape (n, \\*input).
+        gates: Gates of x.
+        variance: As for the laws.
+        tangent: True for the tangent law, traced over the outputs as :func:`ntk_law` does.
+        sources: False leaves out the paths from sources.
+    """
+    kernel = _law(net, x, None, _variances(net, variance), sources, None, (gates, gates), tangent=tangent, magnitudes=True)
+    if not tangent:
+        return kernel
+    return kernel.sum(2) if kernel.ndim == 3 else kernel * net.output_size
+
+
+def kernel_work(net: PathNetwork) -> float:
+    """Estimate the multiply-adds that the kernel of one pair of examples takes.
+
+    Positions squared times channels, for each weight tensor that an operand comes from, where sums
+    over positions follow; positions times channels where none does.
+    """
+    summed: set[int] = set()
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Sum) and any(net.nodes[node.operands[0]].shape[a] > 1 for a in node.axes):
+            summed |= net.ancestors([i])
+    parts: dict[int, set[int]] = {}
+    total = 0.0
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Weighted):
+            size = float(torch.Size(net.nodes[node.operands[0]].shape).numel()) if node.operands else 0.0
+            positions = float(torch.Size(node.operator.positions).numel())
+            origins_met = max(1, len(parts[node.operands[0]])) if node.operands else 0
+            total += size * origins_met * (positions if i in summed else 1.0)
+            parts[i] = {node.weight}
+        else:
+            parts[i] = set().union(*(parts[k] for k in node.operands)) if node.operands else set()
+    return total
+
+
 def network_at(module: nn.Module | PathNetwork, x: Tensor) -> PathNetwork:
     """Return the module read at the shape of x.
 
@@ -238,13 +284,16 @@ def _law(
     given: tuple[Gates, Gates] | None,
     *,
     tangent: bool,
+    magnitudes: bool = False,
 ) -> Tensor:
     found = origins(net)
-    left = _Half(net, images(net, x, given[0] if given else net.gates(x), found, sources=sources), x.shape[0])
+    mine = given[0] if given else net.gates(x)
+    left = _Half(net, images(net, x, mine, found, sources=sources, magnitudes=magnitudes), x.shape[0])
     right = left
     if y is not None:
         other = network_at(net, y)
-        right = _Half(other, images(other, y, given[1] if given else other.gates(y), found, sources=sources), y.shape[0])
+        others = given[1] if given else other.gates(y)
+        right = _Half(other, images(other, y, others, found, sources=sources, magnitudes=magnitudes), y.shape[0])
     plan = make_plan(net, found, left.images)
     chosen, shared = _chosen(net, output)
     z = {k: torch.tensor(variances[net.weights[k].name], dtype=torch.float64, device=x.device) for k in plan.order}
@@ -272,7 +321,9 @@ def _block_law(plan: Plan, left: dict[int, Image], right: dict[int, Image], z: d
         return propagate(plan, left, right, {k: z[k] + shift for k in keys}, outputs)
 
     zero = torch.zeros((), dtype=torch.float64, device=z[keys[0]].device)
-    _, derivative = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))
+    with warnings.catch_warnings():  # torch's forward mode loads its rules through its own deprecated jit
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        _, derivative = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))
     return derivative
 
 

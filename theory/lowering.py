@@ -232,7 +232,8 @@ class Lowering:
             if isinstance(argument, Unreadable):
                 return argument
         known = RULES.get(call.operation)
-        if not any(isinstance(a, Path | Mask) for a in arguments) and call.operation not in CREATORS:
+        carries = any(isinstance(a, Path | Mask) for a in arguments)
+        if not carries and call.operation not in CREATORS and not self._feeds_a_constant(call):
             return self.static(call)
         if known is None:
             if _is_mask_arithmetic(arguments) or not _is_floating(call.node):
@@ -242,6 +243,13 @@ class Lowering:
             return known(self, call)
         except UnsupportedOperation as error:
             return Unreadable(error if error.operation else self.refuse(call, str(error)))
+
+    def _feeds_a_constant(self, call: Call) -> bool:
+        """Tell whether weights act on a constant in place of the data, one row an example."""
+        operand = call.arguments.get("input", call.arguments.get("self"))
+        if call.operation not in WEIGHTED or not isinstance(operand, Static) or operand.trained:
+            return False
+        return operand.value().ndim > 0 and operand.value().shape[0] == self.batch
 
     def static(self, call: Call) -> Lowered:
         """Return a tensor that is computed from weights and constants alone."""
@@ -277,6 +285,11 @@ CREATORS = {
     f"aten.{name}.default"
     for name in ("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like")
 }
+WEIGHTED = {
+    "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.conv1d.default",
+    "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding", "aten.conv2d.padding",
+    "aten.conv3d.padding",
+}  # fmt: skip
 MOVES = {
     "aten.t.default", "aten.transpose.int", "aten.permute.default", "aten.view.default",
     "aten.reshape.default", "aten.flatten.using_ints", "aten.unsqueeze.default",

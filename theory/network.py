@@ -132,7 +132,9 @@ class GateLayer:
         own: True if they come from the tensor that they multiply.
         source: Node of the gating pre-activation, None if it could not be read.
         place: Where it stands in the user's source.
-        ties: What happens to equal entries: "zero", "first" or "shared".
+        ties: Convention at ties: of a max pooling "first" or "shared"; of a ReLU at q = 0, where its
+            gate is 0, the derivative that torch takes, "zero", "half" or "one".
+        made_by: Node of the exported graph that holds the gates, for the kind "mask".
     """
 
     name: str
@@ -142,6 +144,7 @@ class GateLayer:
     source: int | None
     place: str = ""
     ties: str = "zero"
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

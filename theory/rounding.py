@@ -27,14 +27,19 @@ def gamma(roundings: int, dtype: torch.dtype = torch.float64) -> float:
     return nu / (1.0 - nu) if nu < 1.0 else math.inf
 
 
-def roundings(net: PathNetwork) -> int:
+def roundings(net: PathNetwork, output: int | None = None) -> int:
     """Return the largest number of roundings that a path's contribution meets.
 
     A weighted operation counts its fan-in, a sum its terms, a scale eight (a batch norm's factor is
     itself computed in a few steps), a gate two (soft gates are rounded).
+
+    Args:
+        net: Network.
+        output: Node at which the paths end; the network's output if None.
     """
+    target = net.output if output is None else output
     most: dict[int, int] = {}
-    for i in net.value_nodes:
+    for i in net.value_nodes if output is None else sorted(net.ancestors([target])):
         node = net.nodes[i]
         before = max((most[k] for k in node.operands), default=0)
         if isinstance(node, Weighted):
@@ -47,7 +52,7 @@ def roundings(net: PathNetwork) -> int:
         else:
             step = 2 if isinstance(node, Gate) else 0
         most[i] = before + step
-    return most[net.output]
+    return most[target]
 
 
 def absolute_output(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
@@ -69,3 +74,51 @@ def output_bound(net: PathNetwork, x: Tensor, gates: Gates, dtype: torch.dtype =
         Bound for every output entry, shape (n, \\*output).
     """
     return 2.0 * gamma(roundings(net), dtype) * absolute_output(net, x, gates)
+
+
+def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
+    """Count the gates that another order of summation could turn.
+
+    A pre-activation within its rounding bound of 0, or two entries of a pooling window that close,
+    may come out on the other side when the same sum is done in another order, as it is for another
+    batch size. Where all numbers are integers nothing is rounded and no gate is undecided.
+
+    Args:
+        net: Network.
+        x: Data, shape (n, \\*input).
+        gates: Recorded gates.
+
+    Cost:
+        Two forward passes a gate layer.
+    """
+    weights = net.weight_values()
+    count = 0
+    for g in net.value_gates:
+        source = net.gate_layers[g].source
+        if source is None:
+            continue
+        if net.gate_layers[g].kind == "max":
+            source = next(net.nodes[i].operands[0] for i in net.value_nodes if _is_gate(net, i, g))
+        q = net.forward(x.double(), gates, weights, output=source)
+        size = net.forward(
+            x.double().abs(), gates, [w.abs() for w in weights], constant=torch.abs, magnitudes=True, output=source
+        )
+        if _all_integers([q, x, *weights]) and float(size.max()) < 2.0**53:
+            continue
+        bound = gamma(roundings(net, source), x.dtype) * size
+        if net.gate_layers[g].kind == "max":
+            if q.shape[1] > 1:
+                best = q.topk(2, dim=1)
+                count += int((best.values[:, 0] - best.values[:, 1] <= bound.amax(1)).sum())
+        else:
+            count += int((q.abs() <= bound).sum())
+    return count
+
+
+def _is_gate(net: PathNetwork, i: int, layer: int) -> bool:
+    node = net.nodes[i]
+    return isinstance(node, Gate) and node.gate == layer
+
+
+def _all_integers(tensors: list[Tensor]) -> bool:
+    return all(bool((t == torch.round(t)).all()) for t in tensors)

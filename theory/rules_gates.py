@@ -14,14 +14,14 @@ from reluctant.theory.rules_routing import _path, _shaped, multiplied_by_mask
 from reluctant.theory.windows import Windows, adaptive, sliding
 
 
-def _own(lower: Lowering, call: Call, q: Path, argument: str) -> Path:
+def _own(lower: Lowering, call: Call, q: Path, argument: str, ties: str = "zero") -> Path:
     name = call.node.all_input_nodes[0].name if argument == "self" else argument
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         positive = values[name] > 0
         return positive.movedim(q.batch, 0).to(values[name].dtype)
 
-    gated = lower.gate(call, q, after=call.name, probe=probe, kind="relu", hard=True, own=True, source=q.node)
+    gated = lower.gate(call, q, after=call.name, probe=probe, kind="relu", hard=True, own=True, source=q.node, ties=ties)
     return Path(gated.node, gated.shape, q.batch)
 
 
@@ -35,7 +35,7 @@ def _clamp(lower: Lowering, call: Call) -> Lowered:
     upper = call.arguments.get("max")
     if call["min"] != 0 or upper is not None:
         raise lower.refuse(call, "only clamping from below at 0 is a ReLU")
-    return _own(lower, call, _path(lower, call, call["self"]), "self")
+    return _own(lower, call, _path(lower, call, call["self"]), "self", ties="one")
 
 
 @rule("aten.threshold.default", "aten.threshold_.default")
@@ -53,7 +53,7 @@ def _maximum(lower: Lowering, call: Call) -> Lowered:
         left, right, names = right, left, names[::-1]
     if not isinstance(right, Static) or right.trained or bool((right.value() != 0).any()):
         raise lower.refuse(call, "only the maximum with 0 is a ReLU")
-    return _own(lower, call, _path(lower, call, left), names[0])
+    return _own(lower, call, _path(lower, call, left), names[0], ties="half")
 
 
 @rule("reluctant.gate.default")

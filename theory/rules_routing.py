@@ -348,7 +348,7 @@ def multiplied_by_mask(lower: Lowering, call: Call, value: Path, mask: Mask) -> 
         lead = gates if gates.ndim == len(shape) + 1 else gates[None]
         return lead.expand(-1, *shape).detach()  # type: ignore[no-any-return]
 
-    return lower.gate(call, value, after=call.name, probe=probe, kind="mask", hard=mask.hard, own=own, source=mask.source, ties=mask.ties)
+    return lower.gate(call, value, after=call.name, probe=probe, kind="mask", hard=mask.hard, own=own, source=mask.source, ties=mask.ties, made_by=name)
 
 
 @rule("aten.neg.default")

@@ -41,7 +41,7 @@ def _linear(lower: Lowering, call: Call) -> Lowered:
 @rule("aten.matmul.default", "aten.mm.default")
 def _matmul(lower: Lowering, call: Call) -> Lowered:
     left, right = call["self"], call.arguments.get("other", call.arguments.get("mat2"))
-    if not isinstance(left, Path) or not isinstance(right, Static):
+    if not isinstance(left, Path | Static) or not isinstance(right, Static):
         raise lower.refuse(call, "it multiplies two data tensors, or weights from the left")
     weight = _weight(lower, call, right, "right factor")
     if weight.value().ndim != 2:

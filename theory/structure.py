@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import fx
 
-from reluctant.theory.network import Gate, Input, PathNetwork, Reindex, Sum, Weighted
+from reluctant.theory.network import Constant, Gate, Input, PathNetwork, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias, Dense
 
 
@@ -16,28 +17,44 @@ class DenseChain:
 
     Attributes:
         layers: Weighted nodes in order, biases left out.
-        gates: Gate layers in order.
+        gate_of: For every hidden layer its gate layer, None if it has none.
         widths: Input size and then the rows of every layer.
     """
 
     layers: tuple[int, ...]
-    gates: tuple[int, ...]
+    gate_of: tuple[int | None, ...]
     widths: tuple[int, ...]
+
+    @property
+    def gates(self) -> tuple[int, ...]:
+        """Return the gate layers in order."""
+        return tuple(g for g in self.gate_of if g is not None)
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Return the widths of the hidden layers."""
+        return self.widths[1:-1]
 
 
 def dense_chain(net: PathNetwork) -> DenseChain | None:
     """Return the chain that a fully connected network is, None if it is none."""
     layers: list[int] = []
-    gates: list[int] = []
+    gate_of: list[int | None] = []
+    waiting: int | None = None
     i = net.output
     while True:
         node = net.nodes[i]
         if isinstance(node, Weighted) and isinstance(node.operator, Dense) and not node.operator.positions:
-            layers.append(i)
-        elif isinstance(node, Gate):
-            if not layers or (gates and len(gates) >= len(layers)):
+            if layers:
+                gate_of.append(waiting)
+            elif waiting is not None:
                 return None
-            gates.append(node.gate)
+            layers.append(i)
+            waiting = None
+        elif isinstance(node, Gate):
+            if waiting is not None or not layers:
+                return None
+            waiting = node.gate
         elif isinstance(node, Sum) and not node.axes:
             others = [k for k in node.operands if not _is_bias(net, k)]
             if len(others) != 1:
@@ -47,12 +64,123 @@ def dense_chain(net: PathNetwork) -> DenseChain | None:
         elif not (isinstance(node, Reindex) and node.keeps_order):
             break
         i = node.operands[0]
-    if not isinstance(node, Input) and not (getattr(node, "is_input", False)) or not layers:
+    begins = isinstance(node, Input) or (isinstance(node, Constant) and node.is_input)
+    if not begins or not layers or waiting is not None:
         return None
-    first = net.nodes[layers[-1]]
-    assert isinstance(first, Weighted) and isinstance(first.operator, Dense)
-    rows = [net.nodes[k].operator.rows for k in reversed(layers)]  # type: ignore[attr-defined]
-    return DenseChain(tuple(reversed(layers)), tuple(reversed(gates)), (first.operator.inputs, *rows))
+    operators = [net.nodes[k].operator for k in reversed(layers)]  # type: ignore[attr-defined]
+    widths = (operators[0].inputs, *(o.rows for o in operators))
+    return DenseChain(tuple(reversed(layers)), tuple(reversed(gate_of)), widths)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedShape:
+    """Be a shape whose paths are counted by a formula.
+
+    Attributes:
+        inputs: Input coordinates that paths start at: features, or channels times positions.
+        windows: Taps of the window of each convolution.
+        filters: Filters of each convolution.
+        dense: Widths of the hidden dense layers.
+        skips: Number b of skips around blocks; 0 for a chain.
+        block_depth: Layers of a block, if there are skips.
+    """
+
+    inputs: int
+    windows: tuple[int, ...] = ()
+    filters: tuple[int, ...] = ()
+    dense: tuple[int, ...] = ()
+    skips: int = 0
+    block_depth: int = 0
+
+
+def counted_shape(net: PathNetwork) -> CountedShape | None:
+    """Return the shape of a dense chain, of convolutions pooled globally, or of a residual chain."""
+    chain = dense_chain(net)
+    if chain is not None:
+        return CountedShape(chain.widths[0], dense=chain.hidden)
+    return _residual_shape(net) or _pooled_shape(net)
+
+
+def _residual_shape(net: PathNetwork) -> CountedShape | None:
+    layers = [node for node in net.weighted if not isinstance(node.operator, Bias)]
+    skips = identity_skips(net)
+    if not skips or any(not isinstance(n.operator, Dense) or n.operator.positions for n in layers):
+        return None
+    widths = {node.operator.rows for node in layers[:-1]}
+    sums = [i for i in net.value_nodes if isinstance(net.nodes[i], Sum) and len(net.nodes[i].operands) > 1]
+    plain = [i for i in sums if not any(_is_bias(net, k) for k in net.nodes[i].operands)]
+    depth, rest = divmod(len(layers), len(skips) + 2)
+    if len(widths) != 1 or rest or len(plain) != len(skips):
+        return None
+    for skip in skips:
+        around = net.ancestors([skip.around])
+        inside = [i for i in net.ancestors([skip.branch]) - around if net.nodes[i] in layers]
+        if len(inside) != depth:
+            return None
+    expected = {(i + 2) * depth for i in range(len(skips) + 1)}
+    if depths(net)[net.output] != expected:
+        return None
+    operator = layers[0].operator
+    assert isinstance(operator, Dense)
+    return CountedShape(operator.inputs, dense=tuple(widths), skips=len(skips), block_depth=depth)
+
+
+def _pooled_shape(net: PathNetwork) -> CountedShape | None:
+    """Read circular (or otherwise never zero-padded) convolutions, an average over all positions, dense layers."""
+    windows: list[int] = []
+    filters: list[int] = []
+    dense: list[int] = []
+    pooled = False
+    i = net.output
+    while not isinstance(net.nodes[i], Input):
+        node = net.nodes[i]
+        others = [k for k in node.operands if not _is_bias(net, k)]
+        if len(others) != 1:
+            return None
+        if isinstance(node, Weighted) and isinstance(node.operator, Dense):
+            if pooled or node.operator.positions:
+                return None
+            dense.append(node.operator.rows)
+        elif isinstance(node, Weighted):
+            operator = node.operator
+            full = all(stride == 1 and before == after == 0 for _, stride, _, before, after in operator.axes)
+            if not pooled or not full or operator.groups > 1 or operator.positions != net.input_shape[1:]:
+                return None
+            if not _reads_everywhere(net, node.operands[0]):
+                return None
+            windows.append(operator.fan_in // net.nodes[node.operands[0]].shape[0])
+            filters.append(operator.rows)
+        elif isinstance(node, Sum) and node.axes:
+            shape = net.nodes[node.operands[0]].shape
+            if pooled or len(windows) or shape[0] == 1 or len(node.axes) != len(shape) - 1 or 0 in node.axes:
+                if not _sums_a_whole_window(net, node):
+                    return None
+            pooled = True
+        i = others[0]
+    if not pooled or not windows:
+        return None
+    return CountedShape(
+        int(torch.Size(net.input_shape).numel()), tuple(windows), tuple(filters), tuple(reversed(dense[1:]))
+    )
+
+
+def _reads_everywhere(net: PathNetwork, i: int) -> bool:
+    """Tell whether no entry of a node was padded with zeros."""
+    node = net.nodes[i]
+    if not isinstance(node, Reindex):
+        return True
+    ones = [torch.ones(1, *net.nodes[k].shape) for k in node.operands]
+    return bool((node.move(ones) != 0).all())
+
+
+def _sums_a_whole_window(net: PathNetwork, node: Sum) -> bool:
+    """Tell whether a pooling's window is the whole of the positions."""
+    windows = net.nodes[node.operands[0]]
+    if node.axes != (0,) or not windows.operands:
+        return False
+    before = net.nodes[windows.operands[0]].shape if isinstance(windows, Reindex) else ()
+    positions = int(torch.Size(before[1:]).numel()) if before else 0
+    return windows.shape[0] == positions and all(size == 1 for size in windows.shape[2:])
 
 
 def _is_bias(net: PathNetwork, i: int) -> bool:
@@ -125,6 +253,31 @@ def _goes_around(net: PathNetwork, branch: int, around: int) -> bool:
         return False
     between = [i for i in above if node in net.ancestors([i]) and i != node]
     return any(isinstance(net.nodes[i], Weighted) for i in between)
+
+
+def gate_parameters(net: PathNetwork, layer: int) -> set[int]:
+    """Return the identities of the parameters that a layer of gates depends on."""
+    name = net.program.probes[layer][0]
+    nodes = {node.name: node for node in net.program.graph.nodes}
+    start = nodes[name]
+    made_by = start.all_input_nodes if net.gate_layers[layer].kind != "mask" else _mask_inputs(net, layer)
+    todo, seen = list(made_by), set()
+    found: set[int] = set()
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.op == "placeholder" and node.name != net.program.data:
+            found.add(id(net.program.bindings[node.name]()))
+        todo.extend(node.all_input_nodes)
+    return found
+
+
+def _mask_inputs(net: PathNetwork, layer: int) -> list[fx.Node]:
+    """Return the graph node that holds the gates of a layer of kind "mask"."""
+    wanted = net.gate_layers[layer].made_by
+    return [node for node in net.program.graph.nodes if node.name == wanted]
 
 
 def gate_values_are_hard(recorded: torch.Tensor) -> bool:

@@ -65,7 +65,9 @@ def _gradient(value: Tensor, variables: list[Tensor]) -> Tensor:
     return torch.cat([g.flatten() for g in flat])
 
 
-def value_gradients(net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor]) -> Float[Tensor, "n outputs weights"]:
+def value_gradients(
+    net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor], *, magnitudes: bool = False
+) -> Float[Tensor, "n outputs weights"]:
     r"""Return ∇_v f with the gates held fixed, one row an example and output.
 
     Uses of one parameter in several arrangements add up, so that a gradient is by parameter entry.
@@ -75,6 +77,7 @@ def value_gradients(net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence
         x: Inputs, shape (n, \*input).
         gates: Gates, one layer each.
         weights: Weight tensors, one for each of the network's.
+        magnitudes: True takes constants in absolute value, for error bounds.
 
     Cost:
         One backward pass an example and output.
@@ -88,7 +91,9 @@ def value_gradients(net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence
     rows = []
     for i in range(x.shape[0]):
         one = [g[i : i + 1] for g in gates]
-        output = net.forward(x[i : i + 1].detach().double(), one, variables).flatten()
+        one_x = x[i : i + 1].detach().double()
+        constant = torch.abs if magnitudes else torch.clone
+        output = net.forward(one_x, one, variables, constant=constant, magnitudes=magnitudes).flatten()
         line = []
         for value in output:
             total = torch.zeros(start, dtype=torch.float64)
@@ -110,7 +115,9 @@ def parameter_sizes(net: PathNetwork) -> dict[int, int]:
     return sizes
 
 
-def value_kernel(net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor]) -> Float[Tensor, "n n"]:
+def value_kernel(
+    net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor], *, magnitudes: bool = False
+) -> Float[Tensor, "n n"]:
     """Return ⟨∇_v f(x), ∇_v f(x')⟩ with the gates held fixed, traced over the outputs."""
-    gradients = value_gradients(net, x, gates, weights)
+    gradients = value_gradients(net, x, gates, weights, magnitudes=magnitudes)
     return torch.einsum("nop,mop->nm", gradients, gradients)

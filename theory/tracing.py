@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import logging
 import sys
+import sysconfig
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path as FilePath
@@ -29,6 +32,7 @@ from reluctant.theory.rounding import output_bound
 
 _EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
 _TORCH = str(FilePath(torch.__file__).parent)
+_STDLIB = tuple(f"{sysconfig.get_paths()['stdlib']}/{name}" for name in ("contextlib", "copy", "functools", "typing"))
 _VIEWS = ("view", "slice", "select", "chunk", "split", "transpose", "permute", "expand", "squeeze", "narrow", "flatten", "unbind", "alias", "detach", "reshape", "getitem")
 
 
@@ -56,10 +60,11 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
     """
     _check_example(example)
     _check_module(module, example)
-    with _EXPORT, _deep_recursion():
+    with _EXPORT:
         twin = _twin(module)
         eager = _run(twin, example)
-        exported = _export(twin, example)
+        with _export_in_peace():
+            exported = _export(twin, example)
     net = _lower(module, twin, exported, example)
     check_weights(net)
     _check_reading(net, example, eager)
@@ -98,12 +103,21 @@ def _check_module(module: nn.Module, example: Tensor) -> None:
 
 
 @contextmanager
-def _deep_recursion() -> Iterator[None]:
+def _export_in_peace() -> Iterator[None]:
+    """Give export a deep stack, and keep its own warnings and logs from the user."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 10_000))
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")]
+    levels = [logger.level for logger in loggers]
     try:
-        yield
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         sys.setrecursionlimit(limit)
 
 
@@ -179,7 +193,7 @@ def _user_frame(error: BaseException) -> str:
 
 
 def _is_user(filename: str) -> bool:
-    return not filename.startswith((_TORCH, "<")) and filename != __file__
+    return not filename.startswith((_TORCH, *_STDLIB, "<")) and filename != __file__ and "typing_extensions" not in filename
 
 
 def _place(node: fx.Node) -> str:

@@ -1,0 +1,1 @@
+"""What is tried: strategies, hypotheses, checks, deliberate faults, and property tests."""

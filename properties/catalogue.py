@@ -1,0 +1,39 @@
+"""The registry of statements, which the command line, the tests, the docs and the report read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+from reluctant.theory.errors import InputError
+from reluctant.theory.statements import Statement
+
+
+@cache
+def statements() -> tuple[Statement, ...]:
+    """Return every statement, in the order of the theory."""
+    from reluctant.properties import convolution, dual, gated, skips, tangents
+
+    groups = (dual, tangents, convolution, skips, gated)
+    return tuple(statement for group in groups for statement in group.STATEMENTS)
+
+
+def select(ids: Iterable[str] | None = None) -> tuple[Statement, ...]:
+    """Return the statements with the given identifiers, or with the given prefixes such as "dual".
+
+    Raises:
+        InputError: If an identifier names none; lists those that are close.
+    """
+    if ids is None:
+        return statements()
+    chosen: list[Statement] = []
+    for wanted in ids:
+        found = [s for s in statements() if s.id == wanted or s.id.startswith(f"{wanted.rstrip('.*')}.")]
+        if not found:
+            import difflib
+
+            known = [s.id for s in statements()]
+            close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.3)
+            raise InputError(f"no statement is called {wanted!r}; did you mean {', '.join(close or known)}?")
+        chosen.extend(s for s in found if s not in chosen)
+    return tuple(chosen)

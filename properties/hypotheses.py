@@ -1,0 +1,220 @@
+"""The hypotheses, each a predicate on a traced network that names the place where it fails."""
+
+from __future__ import annotations
+
+from reluctant.theory.errors import NotIdentified
+from reluctant.theory.images import repeated_parameters
+from reluctant.theory.network import Constant, Gate, Input, PathNetwork, Scale, Sum, Weighted
+from reluctant.theory.statements import Hypothesis
+from reluctant.theory.structure import dense_chain, gate_parameters, identity_skips
+from reluctant.theory.units import hidden_layers
+from reluctant.theory.verdicts import Unmet
+
+
+def _bias_free(net: PathNetwork) -> Unmet | None:
+    for node in net.biases:
+        return Unmet("bias-free", f"{net.weights[node.weight].name} is a bias", node.place)
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Constant) and not node.is_input:
+            return Unmet("bias-free", f"{node.name} adds a constant that is not data", node.place)
+    return None
+
+
+BIAS_FREE = Hypothesis("bias-free", "No bias, batch-norm shift or other source adds to a path.", _bias_free)
+
+
+def _fully_connected(net: PathNetwork) -> Unmet | None:
+    if dense_chain(net) is not None:
+        return None
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Weighted) and (node.operator.positions and node not in net.biases):
+            return Unmet("fully connected", f"{node.name} shares its weights among positions", node.place)
+        if isinstance(node, Sum | Scale):
+            return Unmet("fully connected", f"{node.name} joins or scales branches", node.place)
+    return Unmet("fully connected", "the network is no chain of dense layers", net.nodes[net.output].place)
+
+
+FULLY_CONNECTED = Hypothesis("fully connected", "The network is a chain of dense layers with gates between.", _fully_connected)
+
+
+def _hard(net: PathNetwork) -> Unmet | None:
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if not layer.hard:
+            return Unmet("hard gates", f"the gates of {layer.name} take other values than 0 and 1", layer.place)
+    return None
+
+
+HARD_GATES = Hypothesis("hard gates", "Every gate is 0 or 1.", _hard)
+
+
+def _own(net: PathNetwork) -> Unmet | None:
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if not layer.own:
+            return Unmet("own gates", f"{layer.name} multiplies by gates that were made elsewhere", layer.place)
+    return None
+
+
+OWN_GATES = Hypothesis("own gates", "Every gate comes from the tensor that it multiplies.", _own)
+
+
+def _own_relu(net: PathNetwork) -> Unmet | None:
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if layer.kind != "relu":
+            return Unmet("own ReLU gates", f"{layer.name} is no ReLU", layer.place)
+    return None
+
+
+OWN_RELUS = Hypothesis("own ReLU gates", "Every gate is a ReLU's.", _own_relu)
+
+
+def _has_gates(net: PathNetwork) -> Unmet | None:
+    return None if net.value_gates else Unmet("gated", "no gate lies on a path to the output", net.nodes[net.output].place)
+
+
+GATED = Hypothesis("gated", "At least one layer of gates lies on the paths.", _has_gates)
+
+
+def _independent(net: PathNetwork) -> Unmet | None:
+    value = {w.parameter for w in net.weights}
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if layer.own:
+            return Unmet("gates independent of the value weights", f"{layer.name} makes its gates from the weights on the paths", layer.place)
+        shared = gate_parameters(net, g) & value
+        if shared:
+            names = [w.name for w in net.weights if w.parameter in shared]
+            return Unmet("gates independent of the value weights", f"the gates of {layer.name} depend on {names[0]}, which lies on a path", layer.place)
+    return None
+
+
+DISJOINT = Hypothesis("gates independent of the value weights", "No weight on a path reaches a gate.", _independent)
+
+
+def _data_input(net: PathNetwork) -> Unmet | None:
+    if any(isinstance(net.nodes[i], Input) for i in net.value_nodes):
+        return None
+    return Unmet("value input x", "the paths begin at a constant, not at the data", net.nodes[net.value_nodes[0]].place)
+
+
+DATA_INPUT = Hypothesis("value input x", "Paths begin at the data.", _data_input)
+
+
+def _untied(net: PathNetwork) -> Unmet | None:
+    names = repeated_parameters(net)
+    return Unmet("no weight twice on a path", f"{names[0]} can act twice on one path", "") if names else None
+
+
+UNTIED = Hypothesis("no weight twice on a path", "No parameter acts more than once on any path.", _untied)
+
+
+def _single(net: PathNetwork) -> Unmet | None:
+    seen: dict[int, set[object]] = {}
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Weighted):
+            seen[i] = {net.weights[node.weight].parameter}
+            uses = sum(other.weight == node.weight for other in net.weighted)
+            if uses > 1:
+                return Unmet("one path a bundle", f"{net.weights[node.weight].name} acts at several places", node.place)
+            continue
+        if isinstance(node, Input | Constant):
+            seen[i] = {"weightless"}
+            continue
+        met = [seen[k] for k in node.operands]
+        if isinstance(node, Sum):
+            shape = net.nodes[node.operands[0]].shape
+            adds = any(shape[a] > 1 for a in node.axes)
+            common = set.intersection(*met) if len(met) > 1 else set()
+            if adds or common:
+                return Unmet("one path a bundle", f"{node.name} adds paths that share their weights", node.place)
+        seen[i] = set().union(*met)
+    return None
+
+
+SINGLE_PATHS = Hypothesis("one path a bundle", "No two paths to an output share all their weights.", _single)
+
+
+def _unscaled(net: PathNetwork) -> Unmet | None:
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Scale) and bool((node.factor != 1).any()):
+            return Unmet("no routing constants", f"{node.name} multiplies paths by constants", node.place)
+    return None
+
+
+UNSCALED = Hypothesis("no routing constants", "No path is multiplied by a constant other than 1.", _unscaled)
+
+
+def _equal_widths(net: PathNetwork) -> Unmet | None:
+    chain = dense_chain(net)
+    if chain is None:
+        return Unmet("equal widths", "the network is no chain of dense layers", net.nodes[net.output].place)
+    if len(set(chain.hidden)) > 1 or None in chain.gate_of:
+        return Unmet("equal widths", f"the hidden widths are {chain.hidden}", net.nodes[chain.layers[0]].place)
+    return None
+
+
+EQUAL_WIDTHS = Hypothesis("equal widths", "All hidden layers have the same number of units, and gates.", _equal_widths)
+
+
+def _linear_features(net: PathNetwork) -> Unmet | None:
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if layer.own or layer.source is None:
+            return Unmet("linear feature network", f"the gates of {layer.name} are not made by a readable feature network", layer.place)
+        for i in sorted(net.ancestors([layer.source])):
+            node = net.nodes[i]
+            if isinstance(node, Gate):
+                return Unmet("linear feature network", f"{node.name} gates the pre-activations of other gates", node.place)
+    return None
+
+
+LINEAR_FEATURES = Hypothesis("linear feature network", "Gates are made from pre-activations that are affine in the data.", _linear_features)
+
+
+def _skips(net: PathNetwork) -> Unmet | None:
+    if identity_skips(net):
+        return None
+    return Unmet("identity skips", "no branch is added to an unweighted detour around it", net.nodes[net.output].place)
+
+
+SKIPS = Hypothesis("identity skips", "Some branches are added to unweighted detours around them.", _skips)
+
+
+def _free_units(net: PathNetwork) -> Unmet | None:
+    try:
+        layers = hidden_layers(net)
+    except NotIdentified as error:
+        return Unmet("free hidden units", str(error))
+    if layers:
+        return None
+    return Unmet("free hidden units", "every unit is on a residual stream, before a batch norm, or read twice", "")
+
+
+FREE_UNITS = Hypothesis("free hidden units", "Some layer's units have weights that act nowhere else.", _free_units)
+
+
+def _plain(net: PathNetwork) -> Unmet | None:
+    for weight in net.weights:
+        if weight.parameter < 0:
+            return Unmet("plain weights", f"{weight.name} is computed from parameters", "")
+    return None
+
+
+PLAIN_WEIGHTS = Hypothesis("plain weights", "Weights are parameters, not computed from parameters.", _plain)
+
+
+def _zero_at_ties(net: PathNetwork) -> Unmet | None:
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if layer.kind == "relu" and layer.ties != "zero":
+            return Unmet("derivative 0 at ties", f"torch gives {layer.name} the derivative {layer.ties} at q = 0", layer.place)
+    return None
+
+
+ZERO_AT_TIES = Hypothesis("derivative 0 at ties", "A ReLU's derivative at 0 is its gate there, 0.", _zero_at_ties)

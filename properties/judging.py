@@ -1,0 +1,167 @@
+"""Judging one trial, and adding up many: measuring is apart from deciding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from reluctant.theory.errors import NotIdentified, TooManyPaths
+from reluctant.theory.kernels import kernel_work
+from reluctant.theory.statements import CannotTry, Comparison, Statement, Trial
+from reluctant.theory.verdicts import Counterexample, Evidence, EvidenceKind, Outcome, Unmet, Verdict
+
+LIVE_SHARE = 0.2  # a check says nothing if fewer of its examples have a side that does not vanish
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """Be what one trial said about one statement.
+
+    Attributes:
+        outcome: One of the five, or None for a trial in which both sides vanish.
+        comparisons: What was compared.
+        unmet: Hypotheses that the network does not meet.
+        reason: Why nothing could be compared, or what differs.
+    """
+
+    outcome: Outcome | None
+    comparisons: tuple[Comparison, ...] = ()
+    unmet: tuple[Unmet, ...] = ()
+    reason: str = ""
+
+    @property
+    def measured(self) -> float | None:
+        """Return the largest relative difference, None if nothing was compared."""
+        return max((c.measured for c in self.comparisons), default=None)
+
+
+def judge(statement: Statement, trial: Trial, ingredients: dict[str, Any] | None = None) -> Judgement:
+    """Try a statement once.
+
+    Args:
+        statement: Statement to try.
+        trial: Module, inputs and randomness.
+        ingredients: Replacements of the claim's ingredients, for a mutant.
+    """
+    unmet = statement.unmet(trial.net)
+    if statement.uses_kernel:
+        work = kernel_work(trial.net) * trial.x.shape[0] ** 2
+        if work > trial.work:
+            reason = f"the kernel of {trial.x.shape[0]} examples takes {work:.1e} multiply-adds, more than {trial.work:.0e} at this effort"
+            return Judgement(Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=reason)
+    try:
+        comparisons = tuple(statement.claim(trial, **(ingredients or {})))
+    except (CannotTry, NotIdentified, TooManyPaths) as error:
+        return Judgement(Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=str(error))
+    except Exception as error:
+        if not unmet:
+            raise
+        return Judgement(Outcome.NOT_IMPLIED, unmet=unmet, reason=f"the conclusion cannot be measured: {error}")
+    if unmet:
+        return Judgement(Outcome.NOT_IMPLIED, comparisons, unmet)
+    failed = next((c for c in comparisons if not c.holds), None)
+    if failed is not None and statement.revisits_gates and trial.undecided:
+        return Judgement(
+            Outcome.INCONCLUSIVE,
+            reason=f"{trial.undecided} gates are within rounding of a tie, and the sides differ; use float64, or inputs off the ties",
+        )
+    if failed is not None:
+        return Judgement(Outcome.REFUTED, comparisons, reason=describe(failed))
+    live = [c for c in comparisons if not c.is_vacuous]
+    if not live:
+        return Judgement(None, comparisons)
+    blind = next((c for c in live if c.is_blind), None)
+    if blind is not None:
+        return Judgement(Outcome.INCONCLUSIVE, comparisons, reason=f"{blind.what}: the sample cannot tell the nearest wrong law; take more")
+    return Judgement(Outcome.HOLDS, comparisons)
+
+
+def describe(comparison: Comparison) -> str:
+    """Say in one line where two sides differ most."""
+    worst = int(comparison.excess.flatten().argmax())
+    left, right = (float(t.expand(comparison.excess.shape).flatten()[worst]) for t in (comparison.left, comparison.right))
+    sign = "=" if comparison.relation == "equal" else "≤"
+    return f"{comparison.what}: {left:.10g} {sign} {right:.10g} is false"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Add up judgements into a verdict.
+
+    Attributes:
+        statement: Statement under test.
+        judgements: What was said so far.
+        counterexample: Smallest failing example so far.
+    """
+
+    statement: Statement
+    judgements: list[Judgement] = field(default_factory=list)
+    counterexample: Counterexample | None = None
+
+    def add(self, judgement: Judgement) -> None:
+        """Take one judgement in."""
+        self.judgements.append(judgement)
+
+    def count(self, outcome: Outcome | None) -> int:
+        """Return how many trials said this."""
+        return sum(j.outcome is outcome for j in self.judgements)
+
+    def evidence(self) -> Evidence | None:
+        """Return what the trials that were compared amount to."""
+        compared = [c for j in self.judgements if j.outcome in (Outcome.HOLDS, Outcome.REFUTED, Outcome.INCONCLUSIVE) for c in j.comparisons]
+        if not compared:
+            return None
+        order = list(EvidenceKind)
+        kind = max((c.kind for c in compared), key=order.index)
+        chances = [c.error_probability for c in compared if c.error_probability is not None]
+        kinds = Counter(c.kind.value for c in compared)
+        detail = "; ".join(dict.fromkeys(c.what for c in compared if c.what))
+        return Evidence(
+            kind=kind,
+            trials=self.count(Outcome.HOLDS) + self.count(Outcome.REFUTED),
+            vacuous=self.count(None),
+            residual=max(c.residual for c in compared),
+            error_probability=min(1.0, sum(chances)) if chances else None,
+            detail=f"{detail} ({', '.join(f'{n} {k}' for k, n in kinds.items())})",
+        )
+
+    def verdict(self, subject: str, expected: Outcome, seconds: float) -> Verdict:
+        """Decide.
+
+        Args:
+            subject: Name of the network or family.
+            expected: Outcome that theory predicts.
+            seconds: Time taken.
+        """
+        outcome, reason = self._decide()
+        unmet = next((j.unmet for j in self.judgements if j.unmet), ()) if outcome is Outcome.NOT_IMPLIED else ()
+        sizes = [j.measured for j in self.judgements if j.outcome is Outcome.NOT_IMPLIED and j.measured is not None]
+        return Verdict(
+            statement=self.statement.id,
+            subject=subject,
+            outcome=outcome,
+            expected=expected,
+            reason=reason,
+            evidence=self.evidence(),
+            unmet=unmet,
+            measured=max(sizes) if sizes and outcome is Outcome.NOT_IMPLIED else None,
+            counterexample=self.counterexample if outcome is Outcome.REFUTED else None,
+            seconds=seconds,
+        )
+
+    def _decide(self) -> tuple[Outcome, str]:
+        held, refuted, dead = self.count(Outcome.HOLDS), self.count(Outcome.REFUTED), self.count(None)
+        if refuted:
+            worst = next(j for j in reversed(self.judgements) if j.outcome is Outcome.REFUTED)
+            return Outcome.REFUTED, worst.reason
+        unsure = [j for j in self.judgements if j.outcome is Outcome.INCONCLUSIVE]
+        if held and held >= LIVE_SHARE * (held + dead):
+            return Outcome.HOLDS, f"held in {held} of {held} examples that are not trivial"
+        if self.count(Outcome.NOT_IMPLIED) and not held:
+            first = next(j for j in self.judgements if j.unmet)
+            return Outcome.NOT_IMPLIED, "; ".join(f"{u.reason} ({u.where})" if u.where else u.reason for u in first.unmet)
+        if unsure:
+            return Outcome.INCONCLUSIVE, unsure[0].reason
+        return Outcome.INCONCLUSIVE, f"both sides vanish in {dead} of {held + dead} examples; try other weights or inputs"
+

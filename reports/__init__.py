@@ -1,0 +1,1 @@
+"""What is shown: experiments, runs, figures, tables, the paper and the page."""

@@ -1,0 +1,346 @@
+"""Everything that the paper and the page show, gathered once and rendered twice."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from reluctant.reports.exhibits import Exhibit, Figure, Provenance
+from reluctant.reports.published import Mismatch
+from reluctant.reports.references import references, split_source
+from reluctant.theory.verdicts import EvidenceKind, MutantResult, Outcome, Report, Verdict
+
+
+class NamedText(Protocol):
+    """Be a hypothesis or a mutant: a name and a sentence."""
+
+    @property
+    def name(self) -> str:
+        """Return the name."""
+
+    @property
+    def text(self) -> str:
+        """Return the sentence."""
+
+
+class StatementLike(Protocol):
+    """Be a statement of the registry, as far as a report needs one."""
+
+    @property
+    def id(self) -> str:
+        """Return the identifier, such as ``dual.psd``."""
+
+    @property
+    def title(self) -> str:
+        """Return the heading."""
+
+    @property
+    def kind(self) -> str:
+        """Return the kind: one letter of E, X, L, B, F, N, M."""
+
+    @property
+    def latex(self) -> str:
+        """Return a formula, or prose with formulas between dollar signs."""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Return where it stands, such as ``npf, theorem 5.1``."""
+
+    @property
+    def hypotheses(self) -> Sequence[NamedText]:
+        """Return what it needs."""
+
+    @property
+    def expected(self) -> Outcome:
+        """Return the outcome that theory predicts where the hypotheses hold."""
+
+    @property
+    def mutants(self) -> Sequence[NamedText]:
+        """Return the deliberate faults that its check must notice."""
+
+
+KINDS: Final = {
+    "E": "identity",
+    "X": "identity in expectation",
+    "L": "limit",
+    "B": "bound",
+    "F": "false as printed",
+    "N": "not implied",
+    "M": "measured",
+}
+GROUPS: Final = {
+    "dual": "Duality",
+    "ntk": "Tangent-kernel laws with fixed gates",
+    "conv": "Convolution with global pooling",
+    "skip": "Skip connections",
+    "dlgn": "Deep gated and deep linearly gated networks",
+    "clu": "Regions and clusters",
+    "grs": "Gradient representations",
+    "norm": "Path norms and metrics",
+    "law": "Conservation laws",
+    "geo": "Geometry",
+}
+#: What a cell of the matrix shows, in the order of the legend.
+MARKS: Final = {
+    "symbolic": "holds: proved for all values",
+    "exact": "holds: exact arithmetic",
+    "rounding": "holds: within a rounding bound",
+    "statistical": "holds: statistical",
+    "refuted": "refuted",
+    "not-implied": "not implied: a hypothesis is not met",
+    "inconclusive": "inconclusive",
+    "unsupported": "not readable",
+}
+
+
+def mark(verdict: Verdict) -> str:
+    """Return the key of :data:`MARKS` that stands for a verdict."""
+    if verdict.outcome is Outcome.HOLDS:
+        kind = verdict.evidence.kind if verdict.evidence else EvidenceKind.STATISTICAL
+        return kind.value
+    return verdict.outcome.value.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Gather the statements of one topic.
+
+    Attributes:
+        key: Part of the identifiers before the dot.
+        title: Heading.
+        statements: In the order of the registry.
+    """
+
+    key: str
+    title: str
+    statements: tuple[StatementLike, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Section:
+    """Gather what one experiment shows.
+
+    Attributes:
+        name: Name of the experiment.
+        title: Heading.
+        about: One paragraph.
+        statements: Identifiers that it bears on.
+        papers: Keys of the papers whose numbers it repeats.
+        exhibits: Figures and tables.
+        provenance: From what they were made.
+        profile: Profile of its records.
+        seconds: Time that the runs took, when they were made.
+        hardware: What they ran on, each once.
+    """
+
+    name: str
+    title: str
+    about: str
+    statements: tuple[str, ...] = ()
+    papers: tuple[str, ...] = ()
+    exhibits: tuple[Exhibit, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
+    profile: str = "quick"
+    seconds: float = 0.0
+    hardware: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """Return the command that makes its records again."""
+        return f"reluctant run {self.name} --profile {self.profile}"
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Return the figures."""
+        return tuple(e for e in self.exhibits if isinstance(e, Figure))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Document:
+    """Gather the whole report.
+
+    Attributes:
+        title: Title; inline formulas between dollar signs.
+        profile: Profile that was asked for.
+        report: Verdicts and mutants.
+        statements: The registry.
+        sections: One for each experiment.
+        mismatches: The ledger.
+        environment: Versions and hardware.
+        notes: What the reader must know.
+    """
+
+    title: str
+    profile: str
+    report: Report
+    statements: tuple[StatementLike, ...]
+    sections: tuple[Section, ...] = ()
+    mismatches: tuple[Mismatch, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Return the networks, or families of networks, in order of first appearance."""
+        return tuple(dict.fromkeys(v.subject for v in self.report.verdicts))
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Return the statements by topic, with only those of which there is a verdict or a row."""
+        found: dict[str, list[StatementLike]] = {}
+        for statement in self.statements:
+            found.setdefault(statement.id.partition(".")[0], []).append(statement)
+        return tuple(Group(k, GROUPS.get(k, k), tuple(s)) for k, s in found.items())
+
+    def verdicts(self, statement: str) -> tuple[Verdict, ...]:
+        """Return the verdicts on one statement."""
+        return tuple(v for v in self.report.verdicts if v.statement == statement)
+
+    def mutants(self, statement: str) -> tuple[MutantResult, ...]:
+        """Return the faults tried on one statement."""
+        return tuple(m for m in self.report.mutants if m.statement == statement)
+
+    @property
+    def table(self) -> dict[tuple[str, str], Verdict]:
+        """Return the verdict of each statement on each subject."""
+        return {(v.statement, v.subject): v for v in self.report.verdicts}
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Count the verdicts by outcome."""
+        return Counter(v.outcome.value for v in self.report.verdicts)
+
+    @property
+    def refuted(self) -> tuple[Verdict, ...]:
+        """Return one verdict for each refuted statement: the one whose example is smallest."""
+        best: dict[str, Verdict] = {}
+        for verdict in self.report.verdicts:
+            if verdict.outcome is not Outcome.REFUTED:
+                continue
+            known = best.get(verdict.statement)
+            if known is None or _size(verdict) < _size(known):
+                best[verdict.statement] = verdict
+        return tuple(best.values())
+
+    @property
+    def title_of(self) -> dict[str, str]:
+        """Return the titles by identifier."""
+        return {s.id: s.title for s in self.statements}
+
+    def abstract(self) -> str:
+        """Return the abstract: what was tried, and what came of it, in numbers."""
+        count, power = self.outcomes, self.report.mutants
+        papers = {key for s in self.statements for key in _papers(s.sources)}
+        tried = len({v.statement for v in self.report.verdicts})
+        trials = sum(v.evidence.trials for v in self.report.verdicts if v.evidence)
+        parts = [
+            "A theorem about ReLU networks is believed here only after an attempt to break it. "
+            f"{_count(tried, 'statement')} of the dual (path) view, restated from "
+            f"{_count(len(papers), 'paper')} with the hypotheses that each needs, "
+            f"{'is' if tried == 1 else 'are'} tried on "
+            f"{_count(len(self.subjects), 'family', 'families')} of networks: "
+            f"{_count(len(self.report.verdicts), 'verdict')} from {_grouped(trials)} examples, "
+            f"of which {count['HOLDS']} hold, {count['REFUTED']} are refuted by an example "
+            f"and {count['NOT_IMPLIED']} are not implied because a hypothesis is not met."
+        ]
+        if power:
+            killed = sum(m.killed for m in power)
+            parts.append(
+                "So that a green verdict means something, "
+                f"{_count(len(power), 'deliberate fault')} "
+                f"{'was' if len(power) == 1 else 'were'} put into the statements: the checks "
+                f"noticed {killed}."
+            )
+        if self.report.failures:
+            parts.append(
+                f"{_count(len(self.report.failures), 'verdict differs', 'verdicts differ')} "
+                "from what theory predicts."
+            )
+        elif self.report.verdicts:
+            parts.append("No verdict differs from what theory predicts.")
+        if self.sections:
+            parts.append(
+                f"{_count(len(self.sections), 'experiment')} "
+                f"{'measures' if len(self.sections) == 1 else 'measure'} what no theorem decides."
+            )
+        if self.profile != "full":
+            parts.append(
+                f"This is the {self.profile} profile: small data, few seeds; its accuracies are "
+                "not comparable with published ones."
+            )
+        return " ".join(parts)
+
+    def cited(self) -> tuple[str, ...]:
+        """Return the keys of the papers that are cited, each once."""
+        keys = [key for s in self.statements for key in _papers(s.sources)]
+        keys += [key for section in self.sections for key in section.papers]
+        keys += [key for entry in self.mismatches for key in entry.paper.split(", ")]
+        return tuple(key for key in dict.fromkeys(keys) if key in references())
+
+
+def remarks(statement: StatementLike) -> list[tuple[str, str]]:
+    """Return what a statement says beside its claim, where it does: a control, a note."""
+    found = [
+        ("Control", getattr(statement, "controls", "")),
+        ("Note", getattr(statement, "note", "")),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def worst(verdicts: Iterable[Verdict]) -> float | None:
+    """Return the largest residual in units of its bound, None if there is none."""
+    found = [
+        v.evidence.residual for v in verdicts if v.evidence and v.evidence.residual is not None
+    ]
+    return max(found, default=None)
+
+
+def evidence_of(verdicts: Sequence[Verdict]) -> str:
+    """Return the kinds of evidence that verdicts rest on, strongest first."""
+    kinds = {v.evidence.kind for v in verdicts if v.evidence}
+    return ", ".join(kind.value for kind in EvidenceKind if kind in kinds)
+
+
+def scientific(value: float | None) -> str:
+    """Return a small number as one reads it: ``0.31``, ``2.0 × 10⁻⁹``.
+
+    >>> scientific(2e-9)
+    '2.0 × 10⁻⁹'
+    """
+    if value is None:
+        return ""
+    if not math.isfinite(value) or value == 0 or 100 <= abs(value) < 1e4:
+        return f"{value:.0f}"
+    if 1e-2 <= abs(value) < 100:
+        return f"{value:.2g}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} × 10{power}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as one reads it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _papers(sources: Iterable[str]) -> list[str]:
+    return [key for key in (split_source(source)[0] for source in sources) if key]
+
+
+def _size(verdict: Verdict) -> int:
+    example: Any = verdict.counterexample
+    return len(str(example.numbers)) if example else 1 << 30
+
+
+def _count(count: int, noun: str, plural: str = "") -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+
+
+def _grouped(count: int) -> str:
+    return f"{count:,}".replace(",", "\u202f")

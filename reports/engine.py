@@ -1,0 +1,308 @@
+"""Build the whole report: run what is missing, then write the paper, the page and their parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from reluctant.reports.document import Document, Section, StatementLike, remarks
+from reluctant.reports.exhibits import Exhibit, Figure, Provenance, Table
+from reluctant.reports.experiment import Experiment, Profile, Progress
+from reluctant.reports.figures import write_figure
+from reluctant.reports.latex_tables import to_latex
+from reluctant.reports.page import render_page
+from reluctant.reports.paper import render_paper
+from reluctant.reports.prose import for_html, for_typst, is_prose
+from reluctant.reports.provenance import hardware, versions
+from reluctant.reports.published import mismatches
+from reluctant.reports.records import PROFILES, Store
+from reluctant.reports.references import bibliography
+from reluctant.reports.registry import experiments
+from reluctant.reports.runner import Results, collect, report_store, run
+from reluctant.reports.style import style
+from reluctant.reports.suite import Verify, suite_report
+from reluctant.theory.errors import InputError
+from reluctant.theory.verdicts import Report, write_whole
+
+TITLE: Final = "The dual view of ReLU networks, tried"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """Say where everything is, and what is missing.
+
+    Attributes:
+        paper: The PDF.
+        page: The web page.
+        verdicts: Every verdict, as JSON.
+        bibliography: BibTeX.
+        figures: SVG, PDF, PNG and description of each figure.
+        tables: LaTeX of each table.
+        gaps: What could not be shown, one line each.
+        report: The verdicts.
+    """
+
+    paper: Path
+    page: Path
+    verdicts: Path
+    bibliography: Path
+    figures: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    gaps: tuple[str, ...]
+    report: Report
+
+    def __iter__(self) -> Iterator[Path]:
+        """Go through the files, the paper and the page first."""
+        yield from (self.paper, self.page, self.verdicts, self.bibliography)
+        yield from (*self.figures, *self.tables)
+
+
+def write_report(
+    output: Path | str,
+    profile: Profile = "quick",
+    progress: Progress | None = None,
+    *,
+    published: Sequence[Path | str] = (),
+    only: Sequence[str] | None = None,
+    verify: Verify | None = None,
+    statements: Sequence[StatementLike] | None = None,
+    known: Mapping[str, Experiment[Any]] | None = None,
+) -> ReportFiles:
+    """Run what has no record yet, and write the report.
+
+    A killed call loses at most the configuration in progress; the next one goes on from there. If
+    full records of an experiment are at hand, they are shown in place of those of ``profile``.
+
+    Args:
+        output: Folder of the report; made if missing.
+        profile: ``smoke`` (seconds), ``quick`` (minutes) or ``full``.
+        progress: Told how far the whole has come.
+        published: Further folders of records to read.
+        only: Names of the experiments to show; all if left out.
+        verify: Reaches the verdicts on some statements; the property suite if left out.
+        statements: The registry, if not the package's own.
+        known: The experiments, if not the package's own.
+
+    Raises:
+        InputError: If a folder cannot be written, or the profile or an experiment is not known.
+    """
+    if profile not in PROFILES:
+        raise InputError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
+    output = writable_folder(output)
+    registry = tuple(statements) if statements is not None else _statements()
+    check_formulas(registry)
+    chosen = _chosen(dict(known) if known is not None else experiments(), only)
+    store = report_store(output, [Path(folder) for folder in published])
+
+    shares = _Shares(progress, len(chosen))
+    gathered = [_gather(e, profile, store, shares.part(i)) for i, e in enumerate(chosen)]
+    report = suite_report(
+        [statement.id for statement in registry],
+        profile,
+        store.folder / "verification",
+        shares.part(len(chosen)),
+        verify,
+    )
+    shares.say(len(chosen) + 1, "setting the paper and the page")
+
+    with style():
+        sections, gaps = _sections(gathered)
+        environment = {**versions(), **hardware(), **report.environment}
+        document = Document(
+            TITLE, profile, report, registry, sections, mismatches(), environment, report.notes
+        )
+        return _write(document, output, gaps)
+
+
+def writable_folder(path: Path | str) -> Path:
+    """Return a folder that can be written, made if missing.
+
+    Raises:
+        InputError: If it cannot be made or written; nothing is left behind.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {path} ({error.strerror or error}); "
+            "choose a folder that you may write"
+        ) from error
+    return path
+
+
+def check_formulas(statements: Sequence[StatementLike]) -> None:
+    """Set every formula of the registry in both forms, before any time is spent on runs.
+
+    Raises:
+        InputError: If one cannot be set; names the statement.
+    """
+    for statement in statements:
+        prose = statement.latex if is_prose(statement.latex) else f"${statement.latex}$"
+        texts = [n.text for n in (*statement.hypotheses, *statement.mutants)]
+        texts += [text for _, text in remarks(statement)]
+        try:
+            for text in (prose, statement.title, *texts):
+                for_typst(text)
+                for_html(text)
+        except InputError as error:
+            raise InputError(f"statement {statement.id}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gathered:
+    experiment: Experiment[Any]
+    profile: str
+    results: Results
+
+
+def _gather(
+    experiment: Experiment[Any], profile: Profile, store: Store, progress: Progress | None
+) -> _Gathered:
+    full = collect(experiment, "full", store)
+    if profile != "full" and full.records and not full.gaps:
+        return _Gathered(experiment, "full", full)
+    return _Gathered(experiment, profile, run(experiment, profile, store, progress))
+
+
+def _sections(gathered: Sequence[_Gathered]) -> tuple[tuple[Section, ...], list[str]]:
+    sections, lost = [], []
+    for item in gathered:
+        experiment, results = item.experiment, item.results
+        gaps = [gap.reason for gap in results.gaps]
+        exhibits: tuple[Exhibit, ...] = ()
+        if results.records:
+            try:
+                exhibits = experiment.draw(results.records)
+            except Exception as error:  # one broken drawing must not cost the others
+                gaps.append(f"not drawn: {type(error).__name__}: {error}")
+            else:
+                _check_cited(exhibits, results, experiment.name)
+        provenance = Provenance(
+            tuple(p for p in PROFILES if any(r.profile == p for r in results.records)),
+            len(results.records),
+            tuple(_tally(gaps)),
+            results.older,
+        )
+        lost += [f"{experiment.name}: {reason}" for reason in provenance.gaps]
+        sections.append(
+            Section(
+                experiment.name,
+                experiment.title,
+                experiment.about,
+                experiment.statements,
+                experiment.papers,
+                exhibits,
+                provenance,
+                item.profile,
+                sum(r.seconds for r in results.records),
+                tuple(dict.fromkeys(_machine(r.hardware) for r in results.records)),
+            )
+        )
+    return tuple(sections), lost
+
+
+def _check_cited(exhibits: Sequence[Exhibit], results: Results, name: str) -> None:
+    """Refuse a number whose record is not among those that were drawn."""
+    there = {record.name for record in results.records}
+    for exhibit in exhibits:
+        if isinstance(exhibit, Table) and not exhibit.cited <= there:
+            raise InputError(f"table {exhibit.name} of {name} has a number from no record at hand")
+
+
+def _tally(reasons: Sequence[str]) -> Iterator[str]:
+    for reason in dict.fromkeys(reasons):
+        count = reasons.count(reason)
+        yield reason if count == 1 else f"{reason} ({count} configurations)"
+
+
+def _machine(found: Mapping[str, str]) -> str:
+    return found.get("accelerator") or found.get("processor", "not recorded")
+
+
+def _statements() -> tuple[StatementLike, ...]:
+    from reluctant.properties.catalogue import statements
+
+    return statements()
+
+
+def _chosen(
+    known: dict[str, Experiment[Any]], only: Sequence[str] | None
+) -> tuple[Experiment[Any], ...]:
+    for name in only or ():
+        if name not in known:
+            raise InputError(f"no experiment is named {name!r}; there are {', '.join(known)}")
+    return tuple(e for name, e in known.items() if only is None or name in only)
+
+
+def _write(document: Document, output: Path, gaps: Sequence[str]) -> ReportFiles:
+    """Write everything into a folder beside the report, then move it in file by file."""
+    with _beside(output) as draft:
+        (draft / "figures").mkdir()
+        (draft / "tables").mkdir()
+        for section in document.sections:
+            for exhibit in section.exhibits:
+                if isinstance(exhibit, Figure):
+                    write_figure(exhibit, draft / "figures")
+                else:
+                    text = to_latex(exhibit, section.provenance)
+                    write_whole(draft / "tables" / f"{exhibit.name}.tex", text)
+        write_whole(draft / "references.bib", bibliography())
+        write_whole(draft / "verdicts.json", json.dumps(document.report.to_json(), indent=1))
+        write_whole(draft / "paper.pdf", render_paper(document))
+        write_whole(draft / "index.html", render_page(document))
+        for kind in ("figures", "tables"):
+            (output / kind).mkdir(exist_ok=True)
+        files = sorted(p for p in draft.rglob("*") if p.is_file())
+        for file in files:
+            os.replace(file, output / file.relative_to(draft))
+    placed = [output / file.relative_to(draft) for file in files]
+    return ReportFiles(
+        output / "paper.pdf",
+        output / "index.html",
+        output / "verdicts.json",
+        output / "references.bib",
+        tuple(p for p in placed if p.parent.name == "figures"),
+        tuple(p for p in placed if p.parent.name == "tables"),
+        tuple(gaps),
+        document.report,
+    )
+
+
+@contextmanager
+def _beside(output: Path) -> Iterator[Path]:
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=output))
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+class _Shares:
+    """Turn the progress of the parts into that of the whole: a thousand units a part."""
+
+    def __init__(self, progress: Progress | None, experiments: int) -> None:
+        self.progress = progress
+        self.total = 1000 * (experiments + 2)
+
+    def say(self, done: float, what: str) -> None:
+        if self.progress is not None:
+            self.progress(what, round(1000 * done), self.total)
+
+    def part(self, index: int) -> Progress | None:
+        if self.progress is None:
+            return None
+
+        def say(what: str, done: int, total: int) -> None:
+            self.say(index + (done / total if total else 1.0), what)
+
+        return say

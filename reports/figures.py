@@ -1,0 +1,41 @@
+"""Write a drawing as SVG, PDF and PNG whose bytes depend on nothing but what is drawn."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Final
+
+from reluctant.reports.exhibits import Figure
+from reluctant.reports.style import style
+from reluctant.theory.verdicts import write_whole
+
+# What each format would otherwise write of the day and the library's version.
+_SILENT: Final[dict[str, dict[str, None]]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+FORMATS: Final = tuple(_SILENT)
+
+
+def drawing(figure: Figure, form: str = "svg", dpi: int = 300) -> bytes:
+    """Return the file of a drawing.
+
+    Args:
+        figure: What to write.
+        form: ``svg``, ``pdf`` or ``png``.
+        dpi: Resolution of what is not drawn with lines.
+    """
+    buffer = io.BytesIO()
+    with style():
+        figure.canvas.savefig(buffer, format=form, dpi=dpi, metadata=_SILENT[form])
+    return buffer.getvalue()
+
+
+def write_figure(figure: Figure, folder: Path) -> tuple[Path, ...]:
+    """Write a figure in every format, and its description as text."""
+    files = [
+        write_whole(folder / f"{figure.name}.{form}", drawing(figure, form)) for form in FORMATS
+    ]
+    return (*files, write_whole(folder / f"{figure.name}.txt", figure.alt + "\n"))

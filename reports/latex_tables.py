@@ -1,0 +1,57 @@
+r"""Tables as LaTeX to include in one's own paper: ``\input{tables/NAME}`` with booktabs."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from reluctant.reports.exhibits import Cell, Provenance, Table
+from reluctant.reports.prose import pieces
+
+_SPECIAL: Final = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--", "—": "---", "<": r"\textless{}",
+    ">": r"\textgreater{}", "≥": r"$\ge$", "≤": r"$\le$", "→": r"$\to$", "\n": " ",
+}  # fmt: skip
+_PATTERN: Final = re.compile("|".join(map(re.escape, _SPECIAL)))
+
+
+def escape(text: str) -> str:
+    r"""Return text that LaTeX prints as it stands.
+
+    >>> escape("my_net & co. 50%")
+    'my\\_net \\& co. 50\\%'
+    """
+    return _PATTERN.sub(lambda match: _SPECIAL[match.group()], text)
+
+
+def to_latex(table: Table, provenance: Provenance) -> str:
+    """Return a table environment; its caption says from what records it was made."""
+    align = "".join("r" if column.is_numeric else "l" for column in table.columns)
+    lines = [" & ".join(_prose(column.title) for column in table.columns) + r" \\", r"\midrule"]
+    for row in table.rows:
+        if len(row) == 1:
+            lines.append(
+                rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escape(row[0].text)}}}}} \\"
+            )
+            continue
+        cells = zip(table.columns, row, strict=True)
+        lines.append(" & ".join(_cell(cell) for _, cell in cells) + r" \\")
+    star = "*" if table.width == "page" else ""
+    caption = " ".join(filter(None, [_prose(table.caption), escape(provenance.mark)]))
+    body = "\n    ".join(lines)
+    return (
+        f"% Needs \\usepackage{{booktabs}}.\n\\begin{{table{star}}}\n  \\centering\n"
+        f"  \\caption{{{caption}}}\n  \\label{{tab:{table.name}}}\n"
+        f"  \\begin{{tabular}}{{{align}}}\n    \\toprule\n    {body}\n    \\bottomrule\n"
+        f"  \\end{{tabular}}\n\\end{{table{star}}}\n"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell.text)
+
+
+def _prose(prose: str) -> str:
+    return "".join(f"${p.text}$" if p.is_formula else escape(p.text) for p in pieces(prose))

@@ -1,0 +1,228 @@
+"""Records: what one run of one configuration gave, kept as one small file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from reluctant.reports.provenance import configuration_digest
+from reluctant.theory.errors import InputError
+from reluctant.theory.verdicts import write_whole
+
+FORMAT: Final = 1
+PROFILES: Final = ("smoke", "quick", "full")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """Carry the result of one configuration, and everything needed to get it again.
+
+    Attributes:
+        experiment: Name of the experiment.
+        profile: ``smoke``, ``quick`` or ``full``.
+        config: The configuration, as plain JSON.
+        result: Numbers, strings, lists, mappings and numpy arrays, by name. None if it failed.
+        failure: Why there is no result, such as ``loss became NaN in epoch 3``; empty otherwise.
+        seed: Seed of every random choice in the run.
+        code: Digest of the source that the experiment names.
+        versions: Versions of Python and of the libraries.
+        hardware: Processor, cores, memory, accelerator.
+        seconds: Time taken by the run.
+    """
+
+    experiment: str
+    profile: str
+    config: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    code: str
+    seed: int = 0
+    seconds: float = 0.0
+    failure: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    hardware: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Return the hash of the experiment, the profile and the configuration."""
+        return configuration_digest(self.experiment, self.profile, self.config)
+
+    @property
+    def name(self) -> str:
+        """Return what a figure or table cites: the configuration's and the code's hashes."""
+        return f"{self.digest}-{self.code[:8]}"
+
+    def __getitem__(self, key: str) -> Any:
+        """Return one entry of the result."""
+        if self.result is None:
+            raise KeyError(f"{key}: the run failed ({self.failure})")
+        return self.result[key]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON; arrays as compressed base64, non-finite numbers by name."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"format": FORMAT, **{key: _encode(value, key) for key, value in data.items()}}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Record:
+        """Rebuild a record.
+
+        Raises:
+            ValueError: If a field is missing, unknown or of a wrong type.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise ValueError(f"not a record of format {FORMAT}")
+        given = {key: _decode(value) for key, value in data.items() if key != "format"}
+        missing = {f.name for f in fields(cls)} ^ given.keys()
+        if missing:
+            raise ValueError(f"missing or unknown fields: {', '.join(sorted(missing))}")
+        if given["profile"] not in PROFILES or not isinstance(given["config"], Mapping):
+            raise ValueError("profile or config is not what a record holds")
+        if given["result"] is None and not given["failure"]:
+            raise ValueError("neither a result nor a failure")
+        return cls(**given)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Say which result is not there, and why."""
+
+    experiment: str
+    config: Mapping[str, Any]
+    reason: str
+    path: str = ""
+
+
+class Store:
+    """Keep records in one folder to write to, and any number of folders to read from.
+
+    Args:
+        folder: Where new records go; made when the first one is written.
+        published: Further folders to read, such as results computed on a larger machine. Records
+            there count whatever code made them (``Record.code`` says which), while those in
+            ``folder`` count only for the code that made them.
+    """
+
+    def __init__(self, folder: Path | str, published: Sequence[Path | str] = ()) -> None:
+        """Name the folders; nothing is read or made."""
+        self.folder = Path(folder)
+        self.published = tuple(Path(f) for f in published)
+
+    def path(self, experiment: str, digest: str, code: str) -> Path:
+        """Return where the record of a configuration and a code is, or would be."""
+        if not _NAME.fullmatch(experiment):
+            raise InputError(
+                f"the experiment's name {experiment!r} cannot name a folder; use lower-case "
+                "letters, digits and hyphens"
+            )
+        return self.folder / experiment / f"{digest}-{code[:8]}.json"
+
+    def write(self, record: Record) -> Path:
+        """Write a record: the whole file or nothing."""
+        path = self.path(record.experiment, record.digest, record.code)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_whole(path, json.dumps(record.to_json(), indent=1, allow_nan=False))
+
+    def find(
+        self, experiment: str, profile: str, config: Mapping[str, Any], code: str
+    ) -> Record | Gap:
+        """Return the record of a configuration, or the reason why there is none.
+
+        A record of this very code is taken before one of other code from a published folder.
+        """
+        digest = configuration_digest(experiment, profile, config)
+        own = self.path(experiment, digest, code)
+        places = [own, *(f / experiment / own.name for f in self.published)]
+        for folder in self.published:
+            places.extend(sorted((folder / experiment).glob(f"{digest}-*.json")))
+        reason = "not run"
+        where = ""
+        for place in dict.fromkeys(places):
+            if not place.exists():
+                continue
+            try:
+                record = read(place)
+            except InputError as error:
+                reason, where = str(error), str(place)
+                continue
+            if record.digest == digest:
+                return record
+            reason, where = f"{place.name} holds another configuration's record", str(place)
+        return Gap(experiment, config, reason, where)
+
+
+def read(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        InputError: If the file cannot be read or is not a whole record; says which and why.
+    """
+    try:
+        return Record.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, zlib.error) as error:
+        raise InputError(
+            f"the record {path.name} cannot be read ({error}); delete it to have it run again"
+        ) from error
+
+
+def select(records: Iterable[Record], **wanted: Any) -> tuple[Record, ...]:
+    """Return the records whose configuration has these values."""
+    return tuple(
+        r for r in records if all(r.config.get(key) == value for key, value in wanted.items())
+    )
+
+
+def group(records: Iterable[Record], *keys: str) -> dict[tuple[Any, ...], tuple[Record, ...]]:
+    """Group records by some entries of their configuration, in order of first appearance."""
+    found: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        found.setdefault(tuple(record.config.get(key) for key in keys), []).append(record)
+    return {key: tuple(members) for key, members in found.items()}
+
+
+def _encode(value: Any, where: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf":
+            raise InputError(f"{where} is an array of {value.dtype}; records keep numbers only")
+        plain = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+        packed = base64.b64encode(zlib.compress(plain.tobytes(), 9)).decode("ascii")
+        return {"$array": plain.dtype.str, "shape": list(plain.shape), "data": packed}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": repr(value)}
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or key.startswith("$"):
+                raise InputError(
+                    f"{where} has the key {key!r}; use strings that do not begin with $"
+                )
+        return {key: _encode(entry, f"{where}.{key}") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise InputError(f"{where} is a {type(value).__name__}; records keep numbers, text and arrays")
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        if "$array" in value:
+            raw = zlib.decompress(base64.b64decode(value["data"], validate=True))
+            array = np.frombuffer(raw, dtype=np.dtype(value["$array"]))
+            return array.reshape(value["shape"]).copy()
+        if "$float" in value:
+            return float(value["$float"])
+        return {key: _decode(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_decode(entry) for entry in value]
+    return value

@@ -1,0 +1,176 @@
+"""Run what has no record yet, one configuration after the other, and keep every result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from reluctant.reports.experiment import Experiment, Profile, Progress, RunFailed, as_json
+from reluctant.reports.provenance import hardware, versions
+from reluctant.reports.records import PROFILES, Gap, Record, Store
+from reluctant.reports.registry import experiment as experiment_named
+from reluctant.theory.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: two processes may then do the same work
+    fcntl = None  # type: ignore[assignment]
+
+
+#: Records that come with the package, such as those of a machine with an accelerator.
+PACKAGED: Final = Path(__file__).parent / "published_records"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Carry what there is of an experiment under a profile.
+
+    Attributes:
+        records: Finished runs, in the order of the grid.
+        gaps: Configurations without a result, each with the reason.
+        older: Number of records made by other code than the present one.
+        ran: Number of configurations that were run just now.
+    """
+
+    records: tuple[Record, ...]
+    gaps: tuple[Gap, ...]
+    older: int = 0
+    ran: int = 0
+
+
+def report_store(output: Path, published: Sequence[Path | str] = ()) -> Store:
+    """Return the records of the report in a folder: its own, others', and those of the package."""
+    packaged = [PACKAGED] if PACKAGED.is_dir() else []
+    return Store(output / "records", (*published, *packaged))
+
+
+def collect(experiment: Experiment[Any], profile: Profile, store: Store) -> Results:
+    """Read what there is, and run nothing."""
+    _check(profile)
+    code = experiment.code_digest()
+    records, gaps = [], []
+    for config in experiment.grid(profile):
+        found = store.find(experiment.name, profile, as_json(config), code)
+        if isinstance(found, Record) and found.result is None:
+            found = Gap(experiment.name, found.config, f"run failed: {found.failure}")
+        if isinstance(found, Record):
+            records.append(found)
+        else:
+            gaps.append(found)
+    return Results(tuple(records), tuple(gaps), sum(r.code != code for r in records))
+
+
+def run(
+    experiment: Experiment[Any] | str,
+    profile: Profile,
+    store: Store | Path,
+    progress: Progress | None = None,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Results:
+    """Run every configuration that has no record, and return all there is.
+
+    A configuration that is interrupted leaves nothing behind and is run again next time. One that
+    raises :class:`~reluctant.reports.experiment.RunFailed` is kept as failed and not tried again
+    until its code changes; any other exception makes a gap with its message for now, and the
+    others go on. Two processes on one folder do not run the same configuration at once.
+
+    Args:
+        experiment: What to run, or its name.
+        profile: ``smoke``, ``quick`` or ``full``.
+        store: Where records are, or the folder of a report that has them.
+        progress: Told the configuration, the share of all costs that is done in thousandths, and
+            a thousand.
+        clock: Seconds, for the records.
+
+    Raises:
+        InputError: If the folder of the records cannot be written.
+    """
+    _check(profile)
+    if isinstance(experiment, str):
+        experiment = experiment_named(experiment)
+    if isinstance(store, Path):
+        store = report_store(store)
+    code = experiment.code_digest()
+    grid = experiment.grid(profile)
+    costs = [experiment.cost(config) for config in grid]
+    whole = sum(costs) or 1.0
+    errors: dict[str, str] = {}
+    done, ran = 0.0, 0
+    for config, cost in zip(grid, costs, strict=True):
+        plain = as_json(config)
+        if progress is not None:
+            progress(f"{experiment.name}: {_brief(plain)}", round(1000 * done / whole), 1000)
+        done += cost
+        if isinstance(store.find(experiment.name, profile, plain, code), Record):
+            continue
+        template = Record(experiment.name, profile, plain, None, code, int(plain.get("seed") or 0))
+        with _alone(store.path(experiment.name, template.digest, code)):
+            if isinstance(store.find(experiment.name, profile, plain, code), Record):
+                continue
+            start = clock()
+            result, failure = None, ""
+            try:
+                result = dict(experiment.run(config))
+            except RunFailed as error:
+                failure = str(error) or "no reason given"
+            except Exception as error:
+                errors[template.digest] = f"{type(error).__name__}: {error}"
+                continue
+            ran += 1
+            store.write(
+                Record(
+                    **{name: getattr(template, name) for name in _TEMPLATE},
+                    result=result,
+                    failure=failure,
+                    seconds=round(clock() - start, 4),
+                    versions=versions(),
+                    hardware=hardware(),
+                )
+            )
+    if progress is not None:
+        progress(experiment.name, 1000, 1000)
+    found = collect(experiment, profile, store)
+    gaps = tuple(_explained(gap, profile, errors) for gap in found.gaps)
+    return Results(found.records, gaps, found.older, ran)
+
+
+_TEMPLATE = ("experiment", "profile", "config", "code", "seed")
+
+
+def _explained(gap: Gap, profile: str, errors: dict[str, str]) -> Gap:
+    digest = Record(gap.experiment, profile, gap.config, None, "").digest
+    return Gap(gap.experiment, gap.config, errors.get(digest, gap.reason), gap.path)
+
+
+def _check(profile: str) -> None:
+    if profile not in PROFILES:
+        raise InputError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
+
+
+def _brief(config: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in config.items())
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the right to run one configuration; the system takes it back if the process dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock")
+        handle = lock.open("wb")
+    except OSError as error:
+        raise InputError(
+            f"records cannot be written to {path.parent} ({error.strerror}); choose another folder"
+        ) from error
+    with handle:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

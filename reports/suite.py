@@ -1,0 +1,91 @@
+"""The verdicts of the property suite, kept statement by statement so that they are reached once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from reluctant.reports.experiment import Profile, Progress
+from reluctant.reports.provenance import code_digest
+from reluctant.theory.errors import InputError
+from reluctant.theory.verdicts import Report
+
+#: How hard the statements are tried under each profile of the report.
+EFFORT: Final = {"smoke": "smoke", "quick": "dev", "full": "ci"}
+_CODE: Final = ("reluctant.theory", "reluctant.models", "reluctant.properties")
+
+#: Like :func:`reluctant.properties.verification.verify`: identifiers, effort, progress.
+Verify = Callable[[Iterable[str], str, Progress | None], Report]
+
+
+def suite_report(
+    statements: Sequence[str],
+    profile: Profile,
+    folder: Path,
+    progress: Progress | None = None,
+    verify: Verify | None = None,
+) -> Report:
+    """Return the verdicts on all statements; those of this very code are read, not reached again.
+
+    Args:
+        statements: Identifiers.
+        profile: Decides how many examples are tried.
+        folder: Where each statement's verdicts are kept; a killed call loses one statement's.
+        progress: Told the statement and how far all of them have come.
+        verify: Reaches the verdicts on some statements; the property suite if left out.
+
+    Raises:
+        KeyboardInterrupt: If the suite was interrupted; what is complete has been kept.
+        InputError: If the folder cannot be written.
+    """
+    if verify is None:
+        from reluctant.properties.verification import verify
+    effort = EFFORT[profile]
+    code = code_digest(_CODE)[:8]
+    parts = []
+    for index, name in enumerate(statements):
+        path = folder / f"{name}-{effort}-{code}.json"
+        part = _kept(path)
+        if part is None:
+            part = verify([name], effort, _within(progress, index, len(statements)))
+            if any("interrupted" in note for note in part.notes):
+                raise KeyboardInterrupt
+            _keep(part, path)
+        parts.append(part)
+    return Report(
+        "the property suite",
+        tuple(v for part in parts for v in part.verdicts),
+        tuple(m for part in parts for m in part.mutants),
+        parts[0].environment if parts else {},
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+
+
+def _kept(path: Path) -> Report | None:
+    """Return what an earlier call kept; a damaged file is as good as none."""
+    try:
+        return Report.load(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep(report: Report, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        report.save(path)
+    except OSError as error:
+        raise InputError(
+            f"verdicts cannot be written to {path.parent} ({error.strerror}); choose another folder"
+        ) from error
+
+
+def _within(progress: Progress | None, index: int, count: int) -> Progress | None:
+    if progress is None:
+        return None
+
+    def say(what: str, done: int, total: int) -> None:
+        share = (index + (done / total if total else 0.0)) / count
+        progress(what, round(1000 * share), 1000)
+
+    return say

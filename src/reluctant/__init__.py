@@ -1,0 +1,81 @@
+"""Believe no theorem about ReLU networks until one has tried to break it.
+
+The public names load on first use: ``import reluctant`` is quick and does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+# A public name is one line here, for type checkers, and one line in the table, for use.
+if TYPE_CHECKING:
+    from reluctant.models.converters import to_dgn as to_dgn
+    from reluctant.models.converters import to_dlgn as to_dlgn
+    from reluctant.properties.catalogue import statements as statements
+    from reluctant.properties.conformance import check as check
+    from reluctant.theory.counts import count_paths as count_paths
+    from reluctant.theory.errors import InputError as InputError
+    from reluctant.theory.errors import NotIdentified as NotIdentified
+    from reluctant.theory.errors import ReluctantError as ReluctantError
+    from reluctant.theory.errors import TooManyPaths as TooManyPaths
+    from reluctant.theory.errors import UnsupportedOperation as UnsupportedOperation
+    from reluctant.theory.kernels import gates as gates
+    from reluctant.theory.kernels import nngp_law as nngp_law
+    from reluctant.theory.kernels import npk as npk
+    from reluctant.theory.kernels import ntk_law as ntk_law
+    from reluctant.theory.paths import paths as paths
+    from reluctant.theory.tangents import ntk as ntk
+    from reluctant.theory.tracing import trace as trace
+    from reluctant.theory.verdicts import Counterexample as Counterexample
+    from reluctant.theory.verdicts import Evidence as Evidence
+    from reluctant.theory.verdicts import EvidenceKind as EvidenceKind
+    from reluctant.theory.verdicts import MutantResult as MutantResult
+    from reluctant.theory.verdicts import Outcome as Outcome
+    from reluctant.theory.verdicts import Report as Report
+    from reluctant.theory.verdicts import Unmet as Unmet
+    from reluctant.theory.verdicts import Verdict as Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Counterexample": "reluctant.theory.verdicts",
+    "Evidence": "reluctant.theory.verdicts",
+    "EvidenceKind": "reluctant.theory.verdicts",
+    "InputError": "reluctant.theory.errors",
+    "MutantResult": "reluctant.theory.verdicts",
+    "NotIdentified": "reluctant.theory.errors",
+    "Outcome": "reluctant.theory.verdicts",
+    "ReluctantError": "reluctant.theory.errors",
+    "Report": "reluctant.theory.verdicts",
+    "TooManyPaths": "reluctant.theory.errors",
+    "Unmet": "reluctant.theory.verdicts",
+    "UnsupportedOperation": "reluctant.theory.errors",
+    "Verdict": "reluctant.theory.verdicts",
+    "check": "reluctant.properties.conformance",
+    "count_paths": "reluctant.theory.counts",
+    "gates": "reluctant.theory.kernels",
+    "nngp_law": "reluctant.theory.kernels",
+    "npk": "reluctant.theory.kernels",
+    "ntk": "reluctant.theory.tangents",
+    "ntk_law": "reluctant.theory.kernels",
+    "paths": "reluctant.theory.paths",
+    "statements": "reluctant.properties.catalogue",
+    "to_dgn": "reluctant.models.converters",
+    "to_dlgn": "reluctant.models.converters",
+    "trace": "reluctant.theory.tracing",
+}
+
+if not TYPE_CHECKING:  # a type checker would take any name for granted
+    __all__ = ["__version__", *_HOMES]
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,281 @@
+"""The command line: ``reluctant statements | check | verify | run | report | data``."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from reluctant.terminal import INTERRUPTED, UNEXPECTED, answering, make_console, progress_bar
+from reluctant.theory.errors import InputError
+
+if TYPE_CHECKING:
+    from reluctant.theory.verdicts import Report
+
+STDOUT = Path("-")
+
+app = typer.Typer(
+    name="reluctant",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Effort(StrEnum):
+    """How many examples a check tries."""
+
+    QUICK = "quick"
+    DEFAULT = "default"
+
+
+class SearchProfile(StrEnum):
+    """How many examples the property suite tries."""
+
+    DEV = "dev"
+    CI = "ci"
+    NIGHTLY = "nightly"
+
+
+class RunProfile(StrEnum):
+    """How large the experiments are: seconds, minutes on a laptop, a GPU."""
+
+    SMOKE = "smoke"
+    QUICK = "quick"
+    FULL = "full"
+
+
+Names = Annotated[
+    str | None,
+    typer.Option("--statements", metavar="A,B", help="Only these statements, by identifier."),
+]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", metavar="PATH", help="Write JSON here; - for stdout.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Count INCONCLUSIVE and UNSUPPORTED as unexpected.")
+]
+Size = Annotated[RunProfile, typer.Option("--profile", help="How large the experiments are.")]
+Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder to write into.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Believe no theorem about ReLU networks until you have tried to break it."""
+    if version:
+        from reluctant import __version__
+
+        typer.echo(f"reluctant {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@answering
+def statements(
+    identifier: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="Identifier, or a prefix such as dual."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the statements, or show one: formula, sources, hypotheses, deliberate faults."""
+    from reluctant.properties.catalogue import select
+    from reluctant.tables import print_statement, statement_json, statement_table
+
+    chosen = select([identifier] if identifier else None)
+    is_one = len(chosen) == 1 and chosen[0].id == identifier
+    if as_json:
+        rows = [statement_json(statement) for statement in chosen]
+        typer.echo(json.dumps(rows[0] if is_one else rows, indent=1, ensure_ascii=False))
+    elif is_one:
+        print_statement(make_console(), chosen[0])
+    else:
+        make_console().print(statement_table(chosen))
+
+
+@app.command()
+@answering
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE.MODULE:FACTORY",
+            help="Your network: a class, a function or a module; or path/to/file.py:FACTORY.",
+        ),
+    ],
+    shape: Annotated[
+        str | None,
+        typer.Option("--input", metavar="3,32,32", help="Shape of one input, without the batch."),
+    ] = None,
+    names: Names = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights: .safetensors, or a saved state dict."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="Inputs to check on: the array x, or the only one."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to run the network, such as cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of weights, inputs and draws.")] = 0,
+    effort: Annotated[Effort, typer.Option(help="How many examples to try.")] = Effort.DEFAULT,
+    strict: Strict = False,
+    keep_mode: Annotated[
+        bool, typer.Option("--keep-mode", help="Do not put the network into evaluation mode.")
+    ] = False,
+    json_path: JsonPath = None,
+    html_path: Annotated[
+        Path | None, typer.Option("--html", metavar="PATH", help="Write a page here.")
+    ] = None,
+) -> None:
+    """Say which theorems apply to your network, which fail, and on what smallest example."""
+    _ensure_writable(json_path, html_path)
+    wanted = _split(names)
+    from reluctant import targets
+    from reluctant.properties.conformance import check as check_module
+
+    module = targets.make_module(target, seed)
+    if weights is not None:
+        targets.load_weights(module, weights)
+    if not keep_mode:
+        module.eval()
+    targets.move(module, device)
+    inputs = None if data is None else targets.like_weights(targets.load_inputs(data), module)
+    if shape is not None:
+        example = targets.make_example(shape, module, seed)
+    elif inputs is not None:
+        example = inputs[:1]
+    else:
+        raise InputError("the shape of an input is not known; give --input 3,32,32 or --data FILE")
+    with progress_bar() as progress:
+        report = check_module(
+            module,
+            example,
+            wanted,
+            name=target,
+            effort=effort.value,
+            seed=seed,
+            data=inputs,
+            progress=progress,
+        )
+    if html_path is not None:
+        from reluctant.reports.page import render_check
+        from reluctant.theory.verdicts import write_whole
+
+        write_whole(html_path, render_check(report))
+    _conclude(report, json_path, strict, by_statement=False)
+
+
+@app.command()
+@answering
+def verify(
+    names: Names = None,
+    profile: Annotated[
+        SearchProfile, typer.Option(help="How many examples to try.")
+    ] = SearchProfile.DEV,
+    strict: Strict = False,
+    json_path: JsonPath = None,
+) -> None:
+    """Try every statement on every kind of model, and every check on its deliberate faults."""
+    _ensure_writable(json_path)
+    wanted = _split(names)
+    from reluctant.properties.verification import verify as verify_suite
+
+    with progress_bar() as progress:
+        report = verify_suite(wanted, profile=profile.value, progress=progress)
+    _conclude(report, json_path, strict, by_statement=True)
+
+
+@app.command()
+@answering
+def run(
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment.")],
+    profile: Size = RunProfile.QUICK,
+    output: Output = Path("out/report"),
+) -> None:
+    """Run one experiment; a killed run goes on where it was."""
+    from reluctant.reports import runner
+
+    with progress_bar() as progress:
+        results = runner.run(experiment, profile.value, output, progress)
+    typer.echo(f"{experiment}: {len(results.records)} records, {results.ran} of them run just now")
+    for gap in results.gaps:
+        typer.echo(f"missing: {gap.reason}")
+
+
+@app.command()
+@answering
+def report(profile: Size = RunProfile.QUICK, output: Output = Path("out/report")) -> None:
+    """Run what is missing, then write the paper and the page."""
+    from reluctant.reports.engine import write_report
+
+    with progress_bar() as progress:
+        files = write_report(output, profile.value, progress)
+    for gap in files.gaps:
+        typer.echo(f"missing: {gap}")
+    typer.echo(f"paper  {files.paper}\npage   {files.page}")
+    raise typer.Exit(_exit_code(files.report, strict=False))
+
+
+@app.command()
+@answering
+def data() -> None:
+    """Say which data there are, and where they are looked for."""
+    from reluctant.reports.data import describe
+
+    for line in describe():
+        typer.echo(line)
+
+
+def _split(names: str | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    from reluctant.properties.catalogue import select
+
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    return tuple(statement.id for statement in select(wanted))
+
+
+def _conclude(
+    report: Report, json_path: Path | None, strict: bool, *, by_statement: bool
+) -> NoReturn:
+    from reluctant.tables import print_report
+
+    if json_path == STDOUT:
+        typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
+    elif json_path is not None:
+        report.save(json_path)
+    print_report(make_console(stderr=json_path == STDOUT), report, by_statement=by_statement)
+    raise typer.Exit(_exit_code(report, strict))
+
+
+def _exit_code(report: Report, strict: bool) -> int:
+    from reluctant.theory.verdicts import Outcome
+
+    doubtful = {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED} if strict else set()
+    survived = any(not mutant.killed for mutant in report.mutants)
+    if report.failures or survived or any(verdict.outcome in doubtful for verdict in report):
+        return UNEXPECTED
+    return INTERRUPTED if any("interrupted" in note for note in report.notes) else 0
+
+
+def _ensure_writable(*paths: Path | None) -> None:
+    """Refuse before minutes of work what could not be written after them."""
+    for path in paths:
+        if path is None or path == STDOUT:
+            continue
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; name a file in it")

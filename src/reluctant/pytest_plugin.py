@@ -1,0 +1,99 @@
+"""The pytest plugin: search profiles, and a summary by statement at the end of a run.
+
+It is loaded before everything else, in every run of pytest where the package is installed, so it
+imports neither torch nor Hypothesis, and says nothing where no statement was checked.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+_FOLDERS = ("theory", "models", "properties", "reports")
+
+# Examples of a property that has no number of its own.
+PROFILES = MappingProxyType({"dev": 25, "ci": 100, "nightly": 2000})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--reluctant-profile``."""
+    parser.getgroup("reluctant").addoption(
+        "--reluctant-profile",
+        choices=sorted(PROFILES),
+        default=None,
+        help="how many examples a property is tried on; dev if left out",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the search profile that was asked for, and read a checkout's folders by their names."""
+    profile = config.getoption("--reluctant-profile")
+    if profile is not None:
+        load_profile(profile)
+    config.args[:] = [_under_import_name(arg, config) for arg in config.args]
+
+
+@pytest.fixture(scope="session")
+def examples_per_family(pytestconfig: pytest.Config) -> int:
+    """Return how many networks of each family a statement is tried on, by the profile."""
+    from reluctant.properties.verification import EXAMPLES
+
+    return EXAMPLES[pytestconfig.getoption("--reluctant-profile") or "dev"]
+
+
+def load_profile(name: str) -> None:
+    """Register the three Hypothesis profiles and load one of them.
+
+    Args:
+        name: ``dev``, ``ci`` or ``nightly``.
+    """
+    from hypothesis import settings
+
+    for profile, examples in PROFILES.items():
+        settings.register_profile(
+            profile,
+            max_examples=examples,
+            deadline=None,  # an export takes as long as it takes
+            print_blob=profile != "dev",
+            derandomize=profile == "ci",
+        )
+    settings.load_profile(name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line a statement: models, examples, evidence, mutants killed of tried."""
+    ledger = sys.modules.get("reluctant.theory.ledger")
+    if ledger is None:
+        return
+    from reluctant.tables import SUMMARY_HEADINGS, aligned, summary_rows
+    from reluctant.theory.scores import scores
+
+    found = scores(ledger.verdicts(), ledger.mutants())
+    if not found:
+        return
+    terminalreporter.section("statements")
+    for line in aligned(SUMMARY_HEADINGS, summary_rows(found)):
+        terminalreporter.write_line(line)
+    examples = sum(score.trials for score in found)
+    killed, tried = sum(s.killed for s in found), sum(s.mutants for s in found)
+    terminalreporter.write_line(
+        f"{len(found)} statements, {examples} examples, mutants killed {killed} of {tried}"
+    )
+
+
+def _under_import_name(arg: str, config: pytest.Config) -> str:
+    """Turn ``properties/...`` of a checkout into ``src/reluctant/properties/...``.
+
+    A module collected under the bare name ``properties.x`` would be a second copy of it.
+    """
+    place, separator, rest = arg.partition("::")
+    path = Path(os.path.abspath(config.invocation_params.dir / place))  # links are not followed
+    for folder in _FOLDERS:
+        root, link = config.rootpath / folder, config.rootpath / "src" / "reluctant" / folder
+        if link.is_symlink() and path.is_relative_to(root) and Path.samefile(root, link):
+            return str(link / path.relative_to(root)) + separator + rest
+    return arg

@@ -1,0 +1,203 @@
+"""The tables that the command line and the pytest plugin print."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reluctant.theory.scores import Score, scores
+from reluctant.theory.verdicts import Outcome, Report, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from reluctant.theory.statements import Statement
+
+SUMMARY_HEADINGS = ("statement", "models", "examples", "evidence", "mutants", "verdict")
+
+_KINDS = {
+    "E": "exact identity",
+    "X": "exact in expectation",
+    "L": "limit",
+    "B": "inequality",
+    "F": "false as printed",
+    "N": "not implied",
+    "M": "measured",
+}
+
+_STYLES = {
+    Outcome.HOLDS: "green",
+    Outcome.REFUTED: "bold red",
+    Outcome.NOT_IMPLIED: "cyan",
+    Outcome.INCONCLUSIVE: "yellow",
+    Outcome.UNSUPPORTED: "yellow",
+}
+
+
+def summary_rows(sums: Iterable[Score]) -> Iterator[tuple[str, ...]]:
+    """Yield one row of text for each statement, in the order of :data:`SUMMARY_HEADINGS`."""
+    for score in sums:
+        outcomes = ", ".join(f"{outcome} {count}" for outcome, count in score.outcomes)
+        yield (
+            score.statement,
+            str(score.subjects),
+            f"{score.trials}" + (f" (+{score.vacuous} vacuous)" if score.vacuous else ""),
+            ", ".join(score.evidence) or "none",
+            f"{score.killed}/{score.mutants}",
+            outcomes + (f"  UNEXPECTED {score.unexpected}" if score.unexpected else ""),
+        )
+
+
+def aligned(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a plain table, columns as wide as their widest cell."""
+    grid = [headings, *rows]
+    widths = [max(len(row[column]) for row in grid) for column in range(len(headings))]
+    for row in grid:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def summary_table(sums: Sequence[Score]) -> Table:
+    """Lay out one line a statement: models, examples, evidence, mutants killed of tried."""
+    table = _make_table(*SUMMARY_HEADINGS)
+    for score, row in zip(sums, summary_rows(sums), strict=True):
+        alive = score.killed < score.mutants
+        table.add_row(*row, style="bold red" if score.unexpected or alive else "")
+    return table
+
+
+def verdict_table(report: Report) -> Table:
+    """Lay out one line a verdict, with the reason and the places where hypotheses fail."""
+    from rich.text import Text
+
+    table = _make_table("statement", "verdict", "evidence", "reason")
+    previous: tuple[str, ...] = ()
+    for verdict in report:
+        reasons = tuple(_reasons(verdict))
+        table.add_row(
+            verdict.statement,
+            Text(
+                str(verdict.outcome) + ("" if verdict.is_as_expected else " (unexpected)"),
+                style=_STYLES[verdict.outcome],
+            ),
+            _evidence(verdict),
+            Text("as above" if reasons == previous else "\n".join(reasons)),
+        )
+        previous = reasons
+    return table
+
+
+def statement_table(statements: Iterable[Statement]) -> Table:
+    """Lay out identifier, kind and title of statements."""
+    from rich.text import Text
+
+    table = _make_table("statement", "kind", "title")
+    for statement in statements:
+        table.add_row(statement.id, statement.kind, Text(statement.title))
+    return table
+
+
+def statement_json(statement: Statement) -> dict[str, Any]:
+    """Return what a statement says as plain dictionaries, lists and strings."""
+    return {
+        "id": statement.id,
+        "title": statement.title,
+        "kind": _KINDS[statement.kind],
+        "latex": statement.latex,
+        "sources": list(statement.sources),
+        "hypotheses": [{"name": h.name, "text": h.text} for h in statement.hypotheses],
+        "expected": str(statement.expected),
+        "mutants": [m.name for m in statement.mutants],
+        "controls": statement.controls,
+        "note": statement.note,
+    }
+
+
+def print_statement(console: Console, statement: Statement) -> None:
+    """Print all that is known about one statement."""
+    from rich.table import Table
+    from rich.text import Text
+
+    said = statement_json(statement)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = [("kind", said["kind"]), ("formula", said["latex"])]
+    rows += [("source", source) for source in said["sources"]]
+    rows += [("needs", f"{h['name']}: {h['text']}") for h in said["hypotheses"]]
+    rows += [("expected", said["expected"])]
+    rows += [("must notice", mutant) for mutant in said["mutants"]]
+    rows += [(name, said[key]) for name, key in (("fails", "controls"), ("note", "note"))]
+    previous = ""
+    for name, text in rows:
+        if text:
+            table.add_row("" if name == previous else name, Text(text))
+            previous = name
+    console.print(Text(f"{statement.id}\n", style="bold").append(statement.title, style="default"))
+    console.print(table)
+
+
+def print_report(console: Console, report: Report, *, by_statement: bool) -> None:
+    """Print the verdicts, what differs from theory, and one line that sums up.
+
+    Args:
+        console: Where to print.
+        report: What was found.
+        by_statement: One line a statement, else one line a verdict.
+    """
+    table = summary_table(scores(report, report.mutants)) if by_statement else verdict_table(report)
+    console.print(table)
+    if by_statement:
+        for verdict in report.failures:
+            console.print(
+                f"{verdict.statement} on {verdict.subject}: {verdict.outcome}", markup=False
+            )
+            console.print("\n".join(f"  {line}" for line in _reasons(verdict)), markup=False)
+    for mutant in report.mutants:
+        if not mutant.killed:
+            line = f"{mutant.statement}: nothing noticed the fault {mutant.mutant}"
+            console.print(f"{line} in {mutant.trials} examples. {mutant.detail}", markup=False)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False)
+    outcomes = Counter(verdict.outcome for verdict in report)
+    parts = [f"{outcomes[o]} {o}" for o in Outcome if outcomes[o]]
+    if report.mutants:
+        killed = sum(mutant.killed for mutant in report.mutants)
+        parts.append(f"mutants killed {killed} of {len(report.mutants)}")
+    parts.append(f"{len(report.failures)} unexpected")
+    console.print(f"{report.subject}: {', '.join(parts)}", markup=False)
+
+
+def _evidence(verdict: Verdict) -> str:
+    evidence = verdict.evidence
+    if evidence is None:
+        return ""
+    text = f"{evidence.kind}, {evidence.trials}"
+    return text + (f" (+{evidence.vacuous} vacuous)" if evidence.vacuous else "")
+
+
+def _reasons(verdict: Verdict) -> Iterator[str]:
+    if verdict.outcome is Outcome.NOT_IMPLIED and verdict.unmet:
+        for unmet in verdict.unmet:
+            place = f" ({unmet.where})" if unmet.where else ""
+            yield f"not {unmet.hypothesis}: {unmet.reason}{place}"
+    else:
+        yield verdict.reason
+    if verdict.measured is not None:
+        yield f"measured all the same: relative violation {verdict.measured:.3g}"
+    if verdict.counterexample is not None:
+        yield verdict.counterexample.summary
+        if verdict.counterexample.reproduce:
+            yield f"again: {verdict.counterexample.reproduce}"
+
+
+def _make_table(*headings: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading in {"statement", "verdict"}, overflow="fold")
+    return table

@@ -1,0 +1,100 @@
+"""What every command does with the terminal: exit codes, one-line errors, progress, width."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec, Protocol
+
+import typer
+
+from reluctant.theory.errors import ReluctantError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+
+# Exit codes. Every verdict as expected is 0. An interruption is the shell's own number for it, and
+# a fault of this package the system's: neither must look like a refuted theorem.
+UNEXPECTED, MISUSE, FAULT, INTERRUPTED = 1, 2, 70, 130
+
+# A table in a log file should not wrap at the width of a terminal that is not there.
+_LOG_WIDTH = 120
+
+
+class Progress(Protocol):
+    """Hear how far something has come."""
+
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Say what is being done, and how many of how many units are done."""
+
+
+def answering(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors that a user can mend into one line on stderr and an exit code."""
+
+    @functools.wraps(command)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (BrokenPipeError, typer.Exit, typer.Abort):
+            raise
+        except (ReluctantError, OSError) as error:
+            typer.echo(f"error: {_one_line(error)}", err=True)
+            raise typer.Exit(MISUSE) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception:
+            traceback.print_exc()
+            typer.echo("a fault of reluctant, no verdict: please report the lines above", err=True)
+            raise typer.Exit(FAULT) from None
+
+    return answered
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Open a console that wraps at the terminal's width, and late where there is no terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    has_width = stream.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, highlight=False, width=None if has_width else _LOG_WIDTH)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Show a bar with the time left on stderr while the block runs.
+
+    Yields:
+        A function of what is being done, the units done and the units in all.
+    """
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TextColumn("left"),
+        progress.TimeRemainingColumn(),
+    )
+    console = make_console(stderr=True)
+    with progress.Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None)
+
+        def advance(what: str, done: int, total: int, /) -> None:
+            bars.update(task, completed=done, total=total, description=what)
+
+        yield advance
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{what}; check that the path exists and that you may use it"
+    return " ".join(str(error).split())

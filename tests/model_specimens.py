@@ -1,0 +1,79 @@
+"""Small networks of every kind, for the tests of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from reluctant.models import (
+    Architecture,
+    GatedNetwork,
+    Soft,
+    make_conv,
+    make_dgn,
+    make_dlgn,
+    make_dlgn_sf,
+    make_fc,
+    make_residual,
+    record_masks,
+)
+
+F64 = torch.float64
+Generator = torch.Generator
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def inputs(network: Architecture, n: int = 3, seed: int = 7) -> Tensor:
+    return torch.randn(n, *network.input_shape, dtype=F64, generator=seeded(seed))
+
+
+ARCHITECTURES: dict[str, Callable[[Generator], Architecture]] = {
+    "fc": lambda g: make_fc(3, [4, 4], 2, generator=g, dtype=F64),
+    "fc-bias-norm": lambda g: make_fc(
+        (1, 2, 2), [4, 3], 2, generator=g, bias=True, batch_norm=True, dtype=F64
+    ),
+    "conv1d-average": lambda g: make_conv((2, 6), [3, 3], 2, dense=[3], generator=g, dtype=F64),
+    "conv1d-max": lambda g: make_conv(
+        (2, 5), [3, 4], 2, pool="max", batch_norm=True, generator=g, dtype=F64
+    ),
+    "conv2d-flatten": lambda g: make_conv(
+        (2, 5, 6), [3, 4], 2, window=2, stride=2, padding="zero", pool="flatten", bias=True,
+        generator=g, dtype=F64,
+    ),
+    "conv2d-max-first": lambda g: make_conv(
+        (2, 4, 5), [3, 4], 2, window=(3, 1), pool="max", ties="first", dense=[4],
+        generator=g, dtype=F64,
+    ),
+    "residual-fc": lambda g: make_residual(3, 4, 2, skips=2, generator=g, dtype=F64),
+    "residual-conv": lambda g: make_residual(
+        (2, 4, 4), 3, 2, block_layers=2, pool="max", bias=True, pre_scale=0.5, post_scale=2.0,
+        generator=g, dtype=F64,
+    ),
+}  # fmt: skip
+
+Source = Callable[[Architecture, Generator], torch.nn.Module]
+SOURCES: dict[str, Source] = {
+    "dnn": lambda a, g: a,
+    "dnn-soft": lambda a, g: GatedNetwork(a, None, Soft(4.0, 0.1)),
+    "dgn-frozen-independent": lambda a, g: make_dgn(a, "FRNPF(II)", generator=g),
+    "dgn-frozen-dependent": lambda a, g: make_dgn(a, "FRNPF(DI)", generator=g),
+    "dgn-decoupled": lambda a, g: make_dgn(a, "DLNPF", generator=g, kind="gated"),
+    "dgn-learnt-ones": lambda a, g: make_dgn(
+        a, "FLNPF", learnt=a, generator=g, value_input="ones"
+    ),
+    "dlgn": lambda a, g: make_dlgn(a, generator=g),
+    "dlgn-hard-ones": lambda a, g: make_dlgn(a, "FRNPF(II)", generator=g, value_input="ones"),
+    "dlgn-sf": lambda a, g: make_dlgn_sf(a, generator=g, bias=True),
+    "recorded": lambda a, g: GatedNetwork(a, record_masks(a, inputs(a))),
+}  # fmt: skip
+
+
+def make_specimen(architecture: str, source: str = "dnn", seed: int = 0) -> torch.nn.Module:
+    generator = seeded(seed)
+    value = ARCHITECTURES[architecture](generator).eval()
+    return SOURCES[source](value, generator).eval()

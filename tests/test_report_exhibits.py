@@ -1,0 +1,168 @@
+"""Numbers know where they come from, and captions say from what they were made."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from matplotlib.figure import Figure as Canvas
+from scipy import stats
+
+from reluctant.reports.comparison import interval, judged, published_cell
+from reluctant.reports.exhibits import (
+    Cell,
+    Column,
+    Figure,
+    Provenance,
+    Table,
+    derived,
+    label,
+    missing,
+    ours,
+    published,
+)
+from reluctant.reports.latex_tables import to_latex
+from reluctant.reports.published import mismatches, protocol, published_rows, rows
+from reluctant.reports.records import Record
+from reluctant.reports.references import references
+from reluctant.theory.errors import InputError
+
+
+def records(*values: float) -> list[Record]:
+    return [Record("t", "full", {"seed": i}, {"a": v}, "c" * 16) for i, v in enumerate(values)]
+
+
+def test_ours_is_mean_and_standard_deviation() -> None:
+    cell = ours(records(0.5, 0.7, 0.6), "a", digits=1, scale=100)
+    assert cell.text == "60.0 ± 10.0"
+    assert cell.spread == pytest.approx(statistics.stdev([50, 70, 60]))
+    assert cell.records == tuple(r.name for r in records(0.5, 0.7, 0.6))
+
+
+def test_ours_of_nothing_is_a_dash() -> None:
+    failed = Record("t", "full", {}, None, "c" * 16, failure="NaN")
+    assert ours([failed], "a").value is None
+    assert ours([], "a").text == "–"
+
+
+def test_a_number_from_nowhere_cannot_be_ours() -> None:
+    columns = (Column("model"), Column("accuracy", "ours"))
+    with pytest.raises(InputError, match="comes from no record"):
+        Table("t", "c", columns, ((label("DNN"), Cell("80.0", value=80.0)),))
+    with pytest.raises(InputError, match="comes from no record"):
+        Table("t", "c", columns, ((label("DNN"), derived(1.0, [], "slope")),))
+    Table("t", "c", columns, ((label("DNN"), missing("not run")),))
+
+
+def test_a_published_number_names_its_source() -> None:
+    two = (Column("model"), Column("paper", "published"))
+    with pytest.raises(InputError, match="without a source"):
+        Table("t", "c", two, ((label("DNN"), Cell("80.0", value=80.0)),))
+    Table("t", "c", two, ((label("DNN"), published(80.5, "dlgn, table I", 0.4, 1)),))
+
+
+def test_rows_have_one_cell_a_column() -> None:
+    with pytest.raises(InputError, match="row 0 of table t has 2 cells for 1 columns"):
+        Table("t", "c", (Column("a"),), ((label("x"), label("y")),))
+
+
+def test_a_figure_needs_a_description_and_a_name() -> None:
+    with pytest.raises(InputError, match="cannot see it"):
+        Figure("f", "c", "a plot", Canvas())
+    with pytest.raises(InputError, match="not 'A b'"):
+        Figure("A b", "c", "a line that falls from left to right", Canvas())
+
+
+@pytest.mark.parametrize(
+    ("provenance", "match"),
+    [
+        (Provenance(("quick",), 3), "Profile quick"),
+        (Provenance(("smoke",), 1), r"Profile smoke.*\(1 record\)"),
+        (Provenance(("quick", "full"), 3), "Profile quick"),
+        (Provenance((), 0), "nothing has been run"),
+        (Provenance(("full",), 3, ("not run (2 configurations)",)), "Missing: not run"),
+        (Provenance(("full",), 3, (), 2), "earlier state of the code"),
+    ],
+)
+def test_a_caption_says_what_is_not_full(provenance: Provenance, match: str) -> None:
+    import re
+
+    assert re.search(match, provenance.mark)
+
+
+def test_only_full_records_leave_a_caption_alone() -> None:
+    assert Provenance(("full",), 3).mark == ""
+
+
+def test_latex_escapes_what_users_wrote() -> None:
+    table = Table("t", "Error of $K_v$ at 50 %.", (Column("model"),), ((label("a"),),))
+    text = to_latex(table, Provenance(("quick",), 1))
+    assert r"Error of $K_v$ at 50 \%. Profile quick" in text
+    wild = Table("t", "c", (Column("m"), Column("n")), ((label(r"\input{x} & $_^~#%"), label("")),))
+    line = next(x for x in to_latex(wild, Provenance()).splitlines() if "input" in x)
+    assert r"\textbackslash{}input\{x\} \& \$\_\textasciicircum{}\textasciitilde{}\#\%" in line
+
+
+def test_welchs_interval_agrees_with_scipy() -> None:
+    mine = ours(records(80.1, 80.9, 80.4, 80.6), "a")
+    theirs = published(80.0, "dlgn, table I", 0.4)
+    assert mine.value is not None
+    assert mine.spread is not None
+    low, high = interval(mine, theirs) or (0.0, 0.0)
+    test = stats.ttest_ind_from_stats(
+        mine.value, mine.spread, 4, 80.0, 0.4, 5, equal_var=False
+    )  # fmt: skip
+    # The p-value of 0.05 is where the interval's end touches zero.
+    assert (test.pvalue < 0.05) == (low > 0 or high < 0)
+    shifted = stats.ttest_ind_from_stats(
+        mine.value - low, mine.spread, 4, 80.0, 0.4, 5, equal_var=False
+    )  # fmt: skip
+    assert shifted.pvalue == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((80.4, 80.6, 80.5), "REPRODUCED"),
+        ((90.4, 90.6, 90.5), "HIGHER"),
+        ((70.4, 70.6, 70.5), "LOWER"),
+        ((80.4,), "ONE RUN"),
+        ((), "NOT RUN"),
+    ],
+)
+def test_a_row_gets_its_verdict(values: tuple[float, ...], verdict: str) -> None:
+    (row,) = published_rows(
+        "dlgn", "table I", dataset="CIFAR-10", model="DNN", permuted_layers=False
+    )
+    assert judged(ours(records(*values), "a"), published_cell(row)).text == verdict
+    assert judged(ours(records(1.0), "a"), published_cell(None)).text == "NOT PUBLISHED"
+
+
+def test_reruns_are_never_published() -> None:
+    assert any(row.read_from == "rerun" for row in rows())
+    with pytest.raises(InputError, match="there is none"):
+        published_rows("clu", "study: 10-bit simulation")
+
+
+def test_published_rows_name_their_place() -> None:
+    assert len(rows()) == 169
+    assert len(mismatches()) == 20
+    assert (
+        published_rows("npf", "main table", dataset="MNIST", model="DLNPF", optimiser="SGD")[
+            0
+        ].source
+        == "npf, main table"
+    )
+    assert published_rows("npf", "figure: memorisation")[0].source.endswith("read off the figure")
+    assert "Adam" in protocol("dlgn", "table I")
+    assert protocol("npf", "no such table") == "not stated"
+    with pytest.raises(InputError, match="there is main table, figure"):
+        published_rows("npf", "table 9")
+
+
+def test_the_bibliography_reads() -> None:
+    found = references()
+    assert list(found)[:3] == ["npf", "dlgn", "dgn"]
+    assert found["npf"].byline == "Chandrashekar Lakshminarayanan and Amit Vikram Singh"
+    assert found["geo"].byline.endswith("et al.")
+    assert {r.arxiv for r in found.values()} >= {"2006.10529", "2307.00144"}

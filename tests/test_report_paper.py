@@ -1,0 +1,174 @@
+"""The paper has the same bytes for the same content, and prints what users wrote as it stands."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from report_specimens import STATEMENTS, make_document, make_sections
+
+from reluctant.reports.document import Document, duration, mark, scientific
+from reluctant.reports.exhibits import Figure
+from reluctant.reports.figures import drawing
+from reluctant.reports.paper import paper_data, render_paper
+from reluctant.reports.style import COLOURS, style
+from reluctant.theory.verdicts import Outcome, Report, Unmet, Verdict
+
+needs_poppler = pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="pdftotext is not installed (poppler-utils)"
+)
+
+
+def words(pdf: bytes, folder: Path) -> str:
+    (folder / "paper.pdf").write_bytes(pdf)
+    done = subprocess.run(
+        ["pdftotext", str(folder / "paper.pdf"), "-"], capture_output=True, check=True
+    )
+    return re.sub(r"\s+", " ", done.stdout.decode("utf-8").replace("\u200b", ""))
+
+
+def test_the_bytes_depend_on_the_content_only() -> None:
+    first, second = (
+        render_paper(make_document(make_sections())),
+        render_paper(make_document(make_sections())),
+    )
+    assert first == second
+    assert first.startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("form", ["svg", "pdf", "png"])
+def test_a_figure_has_no_date_and_the_same_bytes(form: str) -> None:
+    (one,), (two,) = (s.figures for s in (make_sections()[0], make_sections()[0]))
+    assert drawing(one, form) == drawing(two, form)
+    assert not re.search(rb"20[2-9]\d-\d\d-\d\d|CreationDate|matplotlib", drawing(one, "pdf"))
+
+
+def test_figures_are_outlines_without_fonts() -> None:
+    svg = drawing(make_sections()[0].figures[0]).decode("utf-8")
+    assert "<text" not in svg
+    assert "font-family" not in svg
+
+
+def test_the_users_own_settings_do_not_matter() -> None:
+    import matplotlib as mpl
+
+    before = drawing(make_sections()[0].figures[0])
+    with mpl.rc_context({"font.size": 30, "svg.fonttype": "none", "axes.facecolor": "red"}):
+        with style():
+            inside = make_sections()[0].figures[0]
+        assert drawing(inside) == before
+
+
+def test_neighbouring_colours_differ_in_grey() -> None:
+    def grey(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        return sum(w * c for w, c in zip((0.299, 0.587, 0.114), channels, strict=True))
+
+    tones = [grey(c) for c in COLOURS]
+    assert all(abs(a - b) > 0.05 for a, b in pairwise(tones))
+
+
+@needs_poppler
+def test_every_part_is_there(tmp_path: Path) -> None:
+    text = words(render_paper(make_document(make_sections())), tmp_path)
+    for part in (
+        "Abstract", "How to read a verdict", "The statements", "Power: faults put in",
+        "Refuted as printed", "Experiments", "Costs and environment", "Mismatch ledger",
+        "How to repeat", "References", "reluctant run gap --profile quick",
+        "Profile quick: small data", "arXiv:2110.03403", "dual.inner-product",
+    ):  # fmt: skip
+        assert part in text
+
+
+@needs_poppler
+def test_a_report_without_anything_is_a_paper(tmp_path: Path) -> None:
+    empty = Document("Nothing", "smoke", Report("nothing", ()), ())
+    text = words(render_paper(empty), tmp_path)
+    assert "No statement was refuted in this run" in text
+    assert "PROFILE SMOKE" in text
+
+
+WILD = '#panic("x") $x^ *b* _i_ [l] @npf <a> \\ " // /* ` ~ -- = + 1. <script>alert(1)</script>'
+
+
+@needs_poppler
+def test_what_users_wrote_is_printed_as_it_stands(tmp_path: Path) -> None:
+    verdict = Verdict(
+        STATEMENTS[0].id, WILD, Outcome.NOT_IMPLIED, Outcome.HOLDS, WILD,
+        unmet=(Unmet(WILD, WILD, WILD),),
+    )  # fmt: skip
+    document = replace(
+        make_document(),
+        report=Report(WILD, (verdict,)),
+        environment={WILD: WILD},
+        notes=(WILD,),
+    )
+    text = words(render_paper(document), tmp_path)
+    assert '#panic("x") $x^ *b* _i_ [l] @npf <a>' in text
+    assert "<script>alert(1)</script>" in text
+
+
+@needs_poppler
+def test_a_long_matrix_is_set_in_parts(tmp_path: Path) -> None:
+    many = tuple(
+        replace(s, id=f"{s.id}-{copy}") for copy in range(6) for s in STATEMENTS
+    )  # fmt: skip
+    many = tuple(sorted(many, key=lambda s: s.id.partition(".")[0]))
+    verdicts = tuple(Verdict(s.id, "FC", Outcome.HOLDS, Outcome.HOLDS, "") for s in many)
+    document = replace(make_document(), statements=many, report=Report("suite", verdicts))
+    text = words(render_paper(document), tmp_path)
+    assert "The matrix, continued." in text
+    assert all(s.id in text for s in many)
+
+
+def test_the_refuted_are_shown_by_their_smallest_example() -> None:
+    document = make_document()
+    assert [v.statement for v in document.refuted] == [
+        "ntk.soft-gates-printed",
+        "ntk.signal-vs-wire",
+    ]
+    data = paper_data(document)
+    assert data["refuted"][0]["summary"].startswith("left 2.0000")
+
+
+def test_an_unexpected_verdict_is_framed_and_listed() -> None:
+    verdict = Verdict("dual.psd", "FC", Outcome.REFUTED, Outcome.HOLDS, "λ = −1")
+    document = replace(make_document(), report=Report("suite", (verdict,)))
+    data = paper_data(document)
+    row = next(s for g in data["groups"] for s in g["statements"] if s["id"] == "dual.psd")
+    assert row["cells"] == [["refuted", False]]
+    assert data["failures"][0]["expected"] == "HOLDS"
+    assert "1 verdict differs from" in document.abstract()
+    assert render_paper(document)
+
+
+def test_marks_stand_for_evidence() -> None:
+    assert {mark(v) for v in make_document().report.verdicts} == {
+        "symbolic", "exact", "rounding", "statistical", "refuted", "not-implied", "inconclusive",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (0.0, "0"), (0.31, "0.31"), (2.5e-19, "2.5 × 10⁻¹⁹"), (123.0, "123")],
+)
+def test_small_numbers_are_readable(value: float | None, text: str) -> None:
+    assert scientific(value) == text
+
+
+def test_durations_are_readable() -> None:
+    assert [duration(s) for s in (0.31, 99.0, 600, 7200)] == [
+        "0.3 s",
+        "99.0 s",
+        "10.0 min",
+        "2.0 h",
+    ]
+
+
+def test_figures_of_the_sections_have_descriptions() -> None:
+    assert all(isinstance(f, Figure) and f.alt for s in make_sections() for f in s.figures)

@@ -1,0 +1,156 @@
+"""Two routes to everything: listed paths against propagation, on drawn networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import reluctant as rl
+from reluctant.properties.bounds import kernel_tolerance
+from reluctant.properties.families import FAMILIES, Specimen
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.paths import Paths
+from reluctant.theory.structure import depths
+from reluctant.theory.tracing import trace
+
+EXAMPLES = 12
+BY_FAMILY = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
+
+
+def listed_law(listed: Paths, outputs: int, variance: float, *, tangent: bool) -> Tensor:
+    """Add Π z_l φ_b φ_b', or its derivative along all z, over the bundles of each output."""
+    n = len(listed.x)
+    kernels = torch.zeros(n, n, outputs, dtype=torch.float64)
+    for (end, word), phi in zip(listed.bundles, listed.bundle_features.T, strict=True):
+        d = len(word)
+        power = d * variance ** max(d - 1, 0) if tangent else variance**d
+        kernels[:, :, end] += power * torch.outer(phi, phi)
+    return kernels
+
+
+def within(net: PathNetwork, x: Tensor, left: Tensor, right: Tensor, variance: float = 1.0, *, tangent: bool = False) -> bool:
+    gates = net.gates(x)
+    bound, _ = kernel_tolerance(net, x, gates, variance=variance, tangent=tangent, passes=4)
+    longest = max((max(d, default=0) for d in depths(net, sources=True).values()), default=1)
+    return bool(((left - right).abs() <= torch.as_tensor(bound) * (1 + longest)).all())
+
+
+@BY_FAMILY
+def test_propagated_kernels_are_sums_over_listed_bundles(family: object) -> None:
+    @settings(max_examples=EXAMPLES, deadline=None)
+    @given(specimen=family.specimens, variance=st.sampled_from([1.0, 0.25, 2.0]))  # type: ignore[attr-defined]
+    def holds(specimen: Specimen, variance: float) -> None:
+        net, x = trace(specimen.module, specimen.x), specimen.x
+        listed, outputs = rl.paths(net, x), net.output_size
+        one_by_one = listed_law(listed, outputs, 1.0, tangent=False)
+        kernel = rl.npk(net, x)
+        shared = kernel.ndim == 2
+        assert within(net, x, kernel, one_by_one[..., 0] if shared else one_by_one)
+        law = rl.nngp_law(net, x, variance=variance)
+        expected = listed_law(listed, outputs, variance, tangent=False)
+        assert within(net, x, law, expected[..., 0] if shared else expected, variance)
+        tangent = rl.ntk_law(net, x, variance=variance)
+        assert within(net, x, tangent, listed_law(listed, outputs, variance, tangent=True).sum(2), variance, tangent=True)
+        assert rl.count_paths(net, x, sources=True) == len(listed)
+        assert rl.count_paths(net, x) == int((listed.starts >= 0).sum()) + _constant_inputs(net, listed)
+
+    holds()
+
+
+def _constant_inputs(net: PathNetwork, listed: Paths) -> int:
+    """Count the paths from a constant in place of the data: listed as sources, but inputs."""
+    from reluctant.theory.network import Constant
+
+    if any(isinstance(net.nodes[i], Constant) and net.nodes[i].is_input for i in net.value_nodes):  # type: ignore[attr-defined]
+        return int((listed.starts < 0).sum())
+    return 0
+
+
+@BY_FAMILY
+def test_rectangular_kernels_and_chosen_outputs_are_parts_of_the_square_one(family: object) -> None:
+    @settings(max_examples=6, deadline=None)
+    @given(specimen=family.specimens)  # type: ignore[attr-defined]
+    def holds(specimen: Specimen) -> None:
+        net, x = trace(specimen.module, specimen.x), specimen.x
+        whole = rl.npk(net, x)
+        first = whole if whole.ndim == 2 else whole[..., 0]
+        assert within(net, x, rl.npk(net, x, output=0), first)
+        gates = net.gates(x)
+        part = rl.npk(net, x, x.flip(0), gates=(gates, [g.flip(0) for g in gates]))
+        assert within(net, x, part.flip(1), whole)
+
+    holds()
+
+
+@given(specimen=next(f for f in FAMILIES if f.name == "FC, biases").specimens)
+@settings(max_examples=10, deadline=None)
+def test_without_sources_the_bias_paths_are_left_out(specimen: Specimen) -> None:
+    net, x = trace(specimen.module, specimen.x), specimen.x
+    listed = rl.paths(net, x)
+    from_data = listed.features[:, (listed.starts >= 0) & (listed.ends == 0)]
+    assert within(net, x, rl.npk(net, x, sources=False, output=0), from_data @ from_data.T)
+
+
+def test_kernels_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reluctant.theory import kernels
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2)).double()
+    x = torch.randn(7, 1, 6, dtype=torch.float64)
+    whole = rl.npk(module, x)
+    monkeypatch.setattr(kernels, "_BLOCK_BYTES", 8)
+    assert within(trace(module, x), x, rl.npk(module, x), whole)
+
+
+def test_counts_are_exact_beyond_float64() -> None:
+    layers = [nn.Linear(1001, 1001, bias=False) for _ in range(9)]
+    module = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())])
+    assert rl.count_paths(module, torch.zeros(1, 1001)) == 1001**10
+
+
+def test_a_network_with_too_many_paths_is_refused_with_the_count() -> None:
+    module = nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 2)).double()
+    count = 2 * (50**3 + 50**2 + 50 + 1)
+    with pytest.raises(rl.TooManyPaths, match=f"has {count} paths, more than limit=50000") as caught:
+        rl.paths(module, torch.randn(2, 50, dtype=torch.float64))
+    assert caught.value.count == count
+
+
+def test_the_four_normalisations() -> None:
+    torch.manual_seed(0)
+    widths = (4, 6)
+    module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 1, bias=False)).double()
+    x = torch.randn(5, 3, dtype=torch.float64)
+    plain = rl.npk(module, x)
+    assert torch.allclose(rl.npk(module, x, normalise="trace"), plain / plain.trace(), rtol=1e-14, atol=0)
+    assert torch.allclose(rl.npk(module, x, normalise="width"), plain / (widths[0] * widths[1]), rtol=1e-14, atol=0)
+    gates = [g.double() for g in rl.gates(module, x).values()]
+    overlap = (gates[0] @ gates[0].T / 4) * (gates[1] @ gates[1].T / 6)
+    assert torch.allclose(rl.npk(module, x, normalise="gates"), overlap, rtol=1e-14, atol=0)
+    with pytest.raises(rl.InputError, match="needs the square kernel"):
+        rl.npk(module, x, x, normalise="trace")
+    with pytest.raises(rl.InputError, match="normalise must be"):
+        rl.npk(module, x, normalise="nonsense")  # type: ignore[arg-type]
+
+
+def test_variances_by_name_must_cover_every_parameter_on_a_path() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1, bias=False)).double()
+    x = torch.randn(2, 3, dtype=torch.float64)
+    with pytest.raises(rl.InputError, match=r"no variance is given for 0\.bias"):
+        rl.nngp_law(module, x, variance={"0.weight": 1.0, "2.weight": 1.0})
+    given_all = {"0.weight": 0.5, "0.bias": 0.0, "2.weight": 2.0}
+    assert rl.ntk_law(module, x, variance=given_all).shape == (2, 2)
+    with pytest.raises(rl.InputError, match="finite and at least 0"):
+        rl.ntk_law(module, x, variance=-1.0)
+
+
+def test_a_path_network_refuses_other_shapes() -> None:
+    module = nn.Sequential(nn.Linear(3, 1)).double()
+    net = trace(module, torch.randn(2, 3, dtype=torch.float64))
+    with pytest.raises(rl.InputError, match=r"reads examples of shape \(3,\), got \(2, 4\)"):
+        rl.npk(net, torch.randn(2, 4, dtype=torch.float64))
+    with pytest.raises(rl.InputError, match="output 5 does not exist"):
+        rl.npk(net, torch.randn(2, 3, dtype=torch.float64), output=5)

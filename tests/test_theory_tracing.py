@@ -1,0 +1,211 @@
+"""Reading modules: equal spellings, honest refusals, nothing left changed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import reluctant as rl
+from reluctant.theory.network import Gate, Weighted
+from reluctant.theory.tracing import trace
+
+X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
+
+
+class Spelled(nn.Module):
+    """A network of two layers whose ReLU is written in one of many ways."""
+
+    def __init__(self, relu: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Linear(3, 4).double()
+        self.last = nn.Linear(4, 2, bias=False).double()
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.relu(self.first(x)))
+
+
+SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "module": nn.ReLU(),
+    "in-place module": nn.ReLU(inplace=True),
+    "functional": F.relu,
+    "in-place function": lambda t: F.relu_(t),
+    "method": lambda t: t.relu(),
+    "clamp": lambda t: t.clamp(min=0),
+    "clamp_min": lambda t: t.clamp_min(0),
+    "threshold": lambda t: F.threshold(t, 0, 0),
+    "maximum": lambda t: torch.maximum(t, torch.zeros_like(t)),
+    "where": lambda t: torch.where(t > 0, t, torch.zeros_like(t)),
+    "comparison": lambda t: t * (t > 0),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_of_relu_gives_the_same_path_network(name: str) -> None:
+    reference = trace(Spelled(F.relu), X)
+    net = trace(Spelled(SPELLINGS[name]), X)
+    assert [type(net.nodes[i]) for i in net.value_nodes] == [type(reference.nodes[i]) for i in reference.value_nodes]
+    assert torch.equal(net.gates(X)[net.value_gates[0]].double(), reference.gates(X)[0])
+    assert torch.equal(rl.npk(net, X), rl.npk(reference, X))
+    assert all(net.gate_layers[g].own and net.gate_layers[g].hard for g in net.value_gates)
+
+
+def test_a_reused_relu_module_makes_a_layer_of_gates_at_each_call() -> None:
+    relu = nn.ReLU()
+    module = nn.Sequential(nn.Linear(3, 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, 1)).double()
+    assert len(trace(module, X).value_gates) == 2
+
+
+def test_a_relu_in_place_on_a_view_is_followed() -> None:
+    class OnAView(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 4).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.first(x)
+            h[:, :2].relu_()
+            return h.sum(1, keepdim=True)
+
+    try:
+        net = trace(OnAView(), X)
+    except rl.UnsupportedOperation as error:
+        assert "test_theory_tracing.py" in str(error) or "slice" in str(error)
+    else:
+        assert rl.paths(net, X).output().shape == (2, 1)
+
+
+def test_reading_leaves_hooks_mode_buffers_and_types_as_they_were() -> None:
+    calls: list[int] = []
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 1)).double()
+    module.eval()
+    module[0].register_forward_hook(lambda *_: calls.append(1))
+    before = copy.deepcopy(module.state_dict())
+    hooks = dict(module[0]._forward_hooks)
+    trace(module, X)
+    assert not module.training
+    assert module[0]._forward_hooks == hooks
+    assert all(torch.equal(before[k], v) and before[k].dtype == v.dtype for k, v in module.state_dict().items())
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_a_refused_module_is_left_as_it_was() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Dropout(0.5)).double()
+    with pytest.raises(rl.UnsupportedOperation):
+        trace(module, X)
+    assert module.training
+
+
+class Refused(nn.Module):
+    def __init__(self, act: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3).double()
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.first(x))
+
+
+@pytest.mark.parametrize(
+    ("act", "operation"),
+    [
+        (F.gelu, "aten.gelu.default"),
+        (torch.sigmoid, "aten.sigmoid.default"),
+        (torch.tanh, "aten.tanh.default"),
+        (lambda t: t.softmax(-1), "aten.softmax.int"),
+        (lambda t: F.layer_norm(t, (3,)), "aten.layer_norm.default"),
+        (lambda t: t * t, "aten.mul.Tensor"),
+        (lambda t: t * torch.sigmoid(t), "aten.sigmoid.default"),
+        (lambda t: t @ t.T @ t, "aten"),
+    ],
+    ids=["gelu", "sigmoid", "tanh", "softmax", "layer norm", "square", "swish", "attention"],
+)
+def test_what_cannot_be_read_is_refused_by_name_and_place(act: Callable[[Tensor], Tensor], operation: str) -> None:
+    with pytest.raises(rl.UnsupportedOperation, match=r"test_theory_tracing\.py:\d+") as caught:
+        trace(Refused(act), X)
+    assert caught.value.operation.startswith(operation)
+
+
+def test_a_forward_that_branches_on_its_data_is_refused() -> None:
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(rl.UnsupportedOperation, match="branches on the values"):
+        trace(Branches(), X)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (X[:0], "at least one example"),
+        (X.long(), "floating point"),
+        (X.float(), "float64 but the example is torch.float32"),
+        (X[:, :2], "fails on an example of shape"),
+        (X * float("nan"), "NaN or infinite"),
+    ],
+    ids=["empty", "integers", "types", "shape", "nan"],
+)
+def test_bad_examples_are_explained_in_one_line(example: Tensor, message: str) -> None:
+    with pytest.raises(rl.InputError, match=message) as caught:
+        trace(Spelled(F.relu), example)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    module = Spelled(F.relu)
+    with torch.no_grad():
+        module.first.weight[0, 0] = float("nan")
+    with pytest.raises(rl.InputError, match=r"first\.weight|not finite"):
+        trace(module, X)
+
+
+def test_batch_norm_in_training_mode_is_refused_with_the_remedy() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
+    with pytest.raises(rl.InputError, match=r"call module\.eval"):
+        trace(module, X)
+
+
+def test_tied_weights_are_keyed_by_identity() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 3, bias=False).double()
+            self.second = nn.Linear(3, 3, bias=False).double()
+            self.second.weight = self.first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(torch.relu(self.first(x)))
+
+    net = trace(Tied(), X)
+    nodes = [node for node in net.weighted if isinstance(node, Weighted)]
+    assert nodes[0].weight == nodes[1].weight
+    with pytest.raises(rl.NotIdentified, match="acts twice on a path"):
+        rl.npk(net, X)
+    assert torch.allclose(rl.paths(net, X).output(), Tied.forward(net.module, X))  # type: ignore[arg-type]
+
+
+def test_a_branch_that_feeds_only_gates_carries_no_paths() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Linear(3, 4).double()
+            self.values = nn.Linear(3, 4, bias=False).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.values(x) * (self.features(x) > 0)
+
+    net = trace(Gated(), X)
+    assert [w.name for w in (net.weights[node.weight] for node in net.weighted)] == ["values.weight"]
+    (gate,) = [net.nodes[i] for i in net.value_nodes if isinstance(net.nodes[i], Gate)]
+    layer = net.gate_layers[gate.gate]
+    assert not layer.own and layer.hard and layer.source is not None

@@ -1,0 +1,216 @@
+r"""Labels: which entries of a tensor are one function of the shifted data.
+
+Let S be the cyclic shift of the data's positions. Every entry e of a tensor is labelled so that
+
+.. math:: t_e(x) = F_{k(e)}(S^{m(e)} x), \qquad F_k(S^{P_k} x) = F_k(x)
+
+with a *kind* k, an *offset* m and a *period* P, one offset and one period for each spatial axis.
+Entries of one kind are one function of the data, seen from different positions; an entry of period
+1 is invariant. Kinds are 64-bit fingerprints of how an entry is made, so that two different ones
+are taken for one with a chance of about (number of entries)² / 2⁶⁴.
+
+Labels are held as one integer tensor whose leading axis counts fields in place of examples: kind,
+then the offsets, then the periods less one. So they can be sent through any move of entries, and
+an entry that comes from nowhere, all zeros, is right for the constant 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_ODD = (-7046029254386353131, -4417276706812531889, -7723592293110705685)
+_CANDIDATES = 64
+
+
+def mixed(*parts: Tensor | int) -> Tensor:
+    """Mix integers to one fingerprint, entry by entry; 0 is kept for the constant 0."""
+    total = torch.zeros((), dtype=torch.long)
+    for part in parts:
+        total = (total ^ part) * _ODD[0]
+        total = (total ^ (total >> 29)) * _ODD[1]
+        total = (total ^ (total >> 32)) * _ODD[2]
+    return torch.where(total == 0, torch.ones_like(total), total)
+
+
+def bits(value: Tensor) -> Tensor:
+    """Return numbers as integers that are equal where they are; 0 for 0."""
+    return (value.detach().cpu().double() + 0.0).view(torch.long)
+
+
+def divisors(n: int) -> list[int]:
+    """Return the divisors of n, smallest first."""
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def axes_of(labels: Tensor) -> int:
+    """Return the number of spatial axes."""
+    return (labels.shape[0] - 1) // 2
+
+
+def offsets_of(labels: Tensor) -> Tensor:
+    """Return the offsets, shape (axes, \\*shape)."""
+    return labels[1 : 1 + axes_of(labels)]
+
+
+def periods_of(labels: Tensor) -> Tensor:
+    """Return the periods, shape (axes, \\*shape)."""
+    return labels[1 + axes_of(labels) :] + 1
+
+
+def _made(kind: Tensor, offsets: Tensor, periods: Tensor) -> Tensor:
+    dead = kind == 0
+    offsets = torch.where(dead, 0, offsets % periods)
+    return torch.cat([kind[None], offsets, torch.where(dead, 0, periods - 1)])
+
+
+def of_data(shape: Sequence[int]) -> Tensor:
+    """Label the data: a kind for each channel, the position as offset.
+
+    Args:
+        shape: Channel and then the spatial sizes.
+    """
+    sizes = list(shape[1:])
+    offsets = torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij")
+    spread = torch.stack([m.expand(*shape) for m in offsets])
+    kind = mixed(1, torch.arange(shape[0]).reshape(-1, *[1] * len(sizes))).expand(*shape)
+    return _made(kind, spread, torch.tensor(sizes).reshape(-1, *[1] * len(shape)).expand_as(spread))
+
+
+def of_constants(value: Tensor, axes: int) -> Tensor:
+    """Label values that do not depend on the data: equal values are of one kind."""
+    kind = torch.where(value.cpu() == 0, 0, mixed(2, bits(value)))
+    return torch.cat([kind[None], kind.new_zeros(2 * axes, *kind.shape)])
+
+
+def tagged(labels: Tensor, *tags: Tensor | int) -> Tensor:
+    """Label a function of one entry that vanishes at 0: the same offsets, another kind."""
+    kind = torch.where(labels[:1] == 0, 0, mixed(3, *tags, labels[:1]))
+    return torch.cat([kind, labels[1:]])
+
+
+def scaled(labels: Tensor, factor: Tensor) -> Tensor:
+    """Label entries multiplied by constants, which broadcast to their shape."""
+    factor = factor.detach().cpu().double().expand(labels.shape[1:])
+    other = tagged(labels, 4, bits(factor))
+    return torch.where(factor == 1, labels, torch.where(factor == 0, 0, other))
+
+
+def _fingerprints(elements: Tensor, shift: Tensor, salts: Tensor | int) -> Tensor:
+    """Return one fingerprint an element, offsets less a shift, shape of the elements."""
+    shifted = (offsets_of(elements) - shift) % periods_of(elements)
+    return torch.where(elements[0] == 0, 0, mixed(5, salts, elements[0], *shifted))
+
+
+def in_order(elements: Tensor, sizes: Sequence[int], tag: int = 6, *, vanishes: bool = True) -> Tensor:
+    """Label a function of a list of entries that tells its arguments apart.
+
+    Args:
+        elements: Labels, shape (fields, elements, \\*shape).
+        sizes: Spatial sizes of the data.
+        tag: Fingerprint of the function.
+        vanishes: Whether it is 0 where all entries are.
+
+    Returns:
+        Labels, shape (fields, \\*shape).
+    """
+    periods, count = periods_of(elements), elements.shape[1]
+    place = torch.arange(count).reshape(-1, *[1] * (elements.ndim - 2))
+    first = (periods * (count + 1) - place).argmax(1, keepdim=True)  # longest period, then first
+    shift = offsets_of(elements).gather(1, first)
+    total = _fingerprints(elements, shift, mixed(place)).sum(0)
+    whole = torch.ones_like(shift[:, 0])
+    for a, n in enumerate(sizes):
+        for d in reversed(divisors(n)):
+            whole[a] = torch.where((d % periods[a] == 0).all(0), d, whole[a])
+    return _made(_kind(elements, total, tag, vanishes), shift[:, 0], whole)
+
+
+def in_any_order(elements: Tensor, sizes: Sequence[int], tag: int = 7, *, vanishes: bool = True) -> Tensor:
+    """Label a function of a list of entries whose order does not matter, such as their sum.
+
+    It is invariant under a shift that only permutes its arguments: so pooling shortens periods.
+
+    Args:
+        elements: Labels, shape (fields, elements, \\*shape).
+        sizes: Spatial sizes of the data.
+        tag: Fingerprint of the function.
+        vanishes: Whether it is 0 where all entries are.
+
+    Returns:
+        Labels, shape (fields, \\*shape).
+    """
+    none = torch.zeros((), dtype=torch.long)
+    total = _fingerprints(elements, none, 0).sum(0)
+    periods = torch.ones(len(sizes), *elements.shape[2:], dtype=torch.long)
+    for a, n in enumerate(sizes):
+        for d in reversed(divisors(n)):
+            along = torch.zeros(len(sizes), *[1] * (elements.ndim - 1), dtype=torch.long)
+            along[a] = d
+            closed = _fingerprints(elements, along, 0).sum(0) == total
+            periods[a] = torch.where(closed, d, periods[a])
+    shift, total = _canonical(elements, periods, total)
+    return _made(_kind(elements, total, tag, vanishes), shift, periods)
+
+
+def _kind(elements: Tensor, total: Tensor, tag: int, vanishes: bool) -> Tensor:
+    kind = mixed(tag, total)
+    return torch.where((elements[0] == 0).all(0), 0, kind) if vanishes else kind
+
+
+def _canonical(elements: Tensor, periods: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the offset of a multiset and its fingerprint when it is moved there.
+
+    The offset is that of one of the elements of longest period: the one that gives the least
+    fingerprint, so that it does not depend on the order.
+    """
+    shift = torch.zeros_like(periods)
+    if bool((periods == 1).all()):
+        return shift, total
+    longest = periods_of(elements).amax(1)
+    best = torch.full_like(total, torch.iinfo(torch.long).max)
+    for k in range(min(elements.shape[1], _CANDIDATES)):
+        here = offsets_of(elements)[:, k]
+        found = _fingerprints(elements, here[:, None], 0).sum(0)
+        usable = (periods_of(elements)[:, k] == longest).all(0) & (elements[0, k] != 0)
+        better = usable & (found < best)
+        best = torch.where(better, found, best)
+        shift = torch.where(better, here, shift)
+    unmoved = best == torch.iinfo(torch.long).max
+    return torch.where(unmoved, 0, shift), torch.where(unmoved, total, best)
+
+
+def sum_of(elements: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Label a sum: of a single entry it is that entry, zeros left out.
+
+    Args:
+        elements: Labels, shape (fields, elements, \\*shape).
+        sizes: Spatial sizes of the data.
+    """
+    present = elements[0] != 0
+    only = elements.gather(1, present.long().argmax(0)[None, None].expand(len(elements), 1, *elements.shape[2:]))
+    single = present.sum(0) <= 1
+    if bool(single.all()):
+        return only[:, 0]
+    return torch.where(single, only[:, 0], in_any_order(elements, sizes))
+
+
+def steps_of(labels: Tensor, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the least common period of all entries, for each spatial axis."""
+    return tuple(math.lcm(*periods.unique().tolist()) for periods in periods_of(labels).flatten(1))
+
+
+def closed_under(labels: Tensor, axis: int, step: int) -> bool:
+    """Tell whether the entries, as a set of functions of the data, stay the same set when shifted."""
+    flat = labels.flatten(1)
+    moved = flat.clone()
+    moved[1 + axis] = (moved[1 + axis] + step) % periods_of(flat)[axis]
+    return torch.equal(flat.unique(dim=1), moved.unique(dim=1))
+
+
+def closing_step(labels: Tensor, axis: int, size: int) -> int:
+    """Return the smallest step under which the entries stay the same set; the size if there is none."""
+    return next((d for d in divisors(size)[:-1] if closed_under(labels, axis, d)), size)

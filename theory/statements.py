@@ -1,0 +1,239 @@
+"""What a statement is: its words, its hypotheses, the two sides to compare, and its mutants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.rounding import undecided_gates
+from reluctant.theory.tracing import trace
+from reluctant.theory.verdicts import EvidenceKind, Outcome, Unmet
+
+
+class Kind(StrEnum):
+    """Name the kinds of statements."""
+
+    EXACT = "E"
+    EXPECTED = "X"
+    LIMIT = "L"
+    BOUND = "B"
+    FALSE_AS_PRINTED = "F"
+    NOT_IMPLIED = "N"
+    MEASURED = "M"
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """Be a predicate on a traced network that names the place where it fails.
+
+    Attributes:
+        name: Short name, such as ``bias-free``.
+        text: One sentence.
+        test: Returns None if the network meets it, else where and why it does not.
+    """
+
+    name: str
+    text: str
+    test: Callable[[PathNetwork], Unmet | None] = field(repr=False)
+
+    def __call__(self, net: PathNetwork) -> Unmet | None:
+        """Test a network."""
+        return self.test(net)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Be two sides of a claim, and how far apart rounding or chance may put them.
+
+    Attributes:
+        left: One side.
+        right: Other side, same shape.
+        bound: Largest admissible difference, broadcastable; 0 for exact arithmetic.
+        kind: How the bound is known.
+        relation: "equal", or "at most" for left ≤ right + bound.
+        what: What is compared, a few words.
+        error_probability: Chance that a true claim exceeds the bound.
+        rival: Nearest wrong value of the right side. If the bound cannot tell it from the right side,
+            the comparison is inconclusive.
+    """
+
+    left: Tensor
+    right: Tensor
+    bound: Tensor | float
+    kind: EvidenceKind
+    relation: Literal["equal", "at most"] = "equal"
+    what: str = ""
+    error_probability: float | None = None
+    rival: Tensor | None = None
+
+    @cached_property
+    def excess(self) -> Tensor:
+        """Return how far the sides are apart in the wrong direction."""
+        difference = self.left.detach().double() - self.right.detach().double()
+        return difference.abs() if self.relation == "equal" else difference.clamp(min=0)
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether all entries are within the bound; a NaN is not."""
+        return bool((self.excess <= torch.as_tensor(self.bound, dtype=torch.float64)).all())
+
+    @property
+    def is_vacuous(self) -> bool:
+        """Tell whether both sides vanish, so that nothing was tried."""
+        return not bool(self.left.any()) and not bool(self.right.any())
+
+    @property
+    def is_blind(self) -> bool:
+        """Tell whether the bound is too wide to tell the nearest wrong value."""
+        if self.rival is None:
+            return False
+        gap = (self.rival.double() - self.right.double()).abs()
+        bound = torch.as_tensor(self.bound, dtype=torch.float64).expand_as(gap)
+        return not bool((gap > 2 * bound).any())
+
+    @property
+    def residual(self) -> float:
+        """Return the largest difference in units of its bound."""
+        bound = torch.as_tensor(self.bound, dtype=torch.float64).expand_as(self.excess)
+        ratio = torch.where(self.excess == 0, 0.0, self.excess / bound)
+        return float(ratio.nan_to_num(math.inf).max()) if ratio.numel() else 0.0
+
+    @property
+    def measured(self) -> float:
+        """Return the largest difference relative to the larger side's largest entry."""
+        size = max(float(self.left.abs().max()), float(self.right.abs().max())) if self.left.numel() else 0.0
+        return float(self.excess.max()) / size if size else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Be one try: a module, inputs, and randomness.
+
+    Attributes:
+        module: Module under test.
+        x: Inputs, shape (n, \\*input), n ≥ 2.
+        generator: Source of all that is drawn.
+        patterns: Largest number of sign patterns to go through when an expectation is enumerated.
+        paths: Largest number of paths to list.
+        samples: Number of weight draws where an expectation cannot be enumerated.
+        work: Largest number of multiply-adds to spend on a kernel.
+    """
+
+    module: nn.Module
+    x: Tensor
+    generator: torch.Generator
+    patterns: int = 2**12
+    paths: int = 20_000
+    samples: int = 256
+    work: float = 1e11
+
+    @cached_property
+    def net(self) -> PathNetwork:
+        """Return the module read at the inputs."""
+        return trace(self.module, self.x)
+
+    @cached_property
+    def gates(self) -> list[Tensor]:
+        """Return the recorded gates, all layers."""
+        return self.net.gates(self.x)
+
+    @cached_property
+    def weights(self) -> list[Tensor]:
+        """Return the present weights."""
+        return self.net.weight_values()
+
+    @cached_property
+    def undecided(self) -> int:
+        """Return the number of gates that rounding could turn."""
+        return undecided_gates(self.net, self.x, self.gates)
+
+    @cached_property
+    def output(self) -> Tensor:
+        """Return the module's own output, flattened to (n, outputs)."""
+        with torch.no_grad():
+            return self.module(self.x).detach().double().reshape(self.x.shape[0], -1)
+
+    def draw(self, *shape: int) -> Tensor:
+        """Draw standard normal numbers."""
+        return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
+
+    def integer(self, low: int, high: int) -> int:
+        """Draw an integer, low ≤ k < high."""
+        return int(torch.randint(low, high, (), generator=self.generator))
+
+
+class CannotTry(Exception):
+    """Say that a claim cannot be tried here, though its hypotheses hold, and what would be needed."""
+
+
+Claim = Callable[..., Sequence[Comparison]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """Be a deliberate fault: the claim with some of its ingredients replaced by wrong ones.
+
+    Attributes:
+        name: A few words, such as ``σ^(2d) for σ^(2(d−1))``.
+        ingredients: Keyword arguments of the claim that make it wrong.
+    """
+
+    name: str
+    ingredients: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """Return the name."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """Be one statement of the theory.
+
+    Attributes:
+        id: Identifier, such as ``dual.inner-product``.
+        title: One line.
+        kind: Exact, expected, limit, bound, false as printed, not implied or measured.
+        latex: The claim as a formula.
+        sources: Where it was claimed, with the paper's key.
+        hypotheses: What it needs.
+        claim: Function of a trial, and of ingredients with right defaults, to comparisons.
+        mutants: Deliberate faults that its check must notice.
+        controls: What must fail when a hypothesis is dropped, in words.
+        note: Where the printed form differs, or what the reader must know.
+        revisits_gates: True if its two sides compute the gates in different ways, so that a
+            pre-activation within rounding of 0 can set them apart.
+        uses_kernel: True if its claim propagates kernels, which large networks cannot afford.
+    """
+
+    id: str
+    title: str
+    kind: Kind
+    latex: str
+    sources: tuple[str, ...]
+    hypotheses: tuple[Hypothesis, ...]
+    claim: Claim
+    mutants: tuple[Mutant, ...]
+    controls: str = ""
+    note: str = ""
+    revisits_gates: bool = False
+    uses_kernel: bool = False
+
+    @property
+    def expected(self) -> Outcome:
+        """Return the outcome that theory predicts where the hypotheses hold."""
+        return Outcome.REFUTED if self.kind is Kind.FALSE_AS_PRINTED else Outcome.HOLDS
+
+    def unmet(self, net: PathNetwork) -> tuple[Unmet, ...]:
+        """Return the hypotheses that a network does not meet."""
+        found = (hypothesis(net) for hypothesis in self.hypotheses)
+        return tuple(u for u in found if u is not None)

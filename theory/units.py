@@ -1,0 +1,164 @@
+"""Hidden units that act nowhere else, and the same network with its units moved or rescaled."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reluctant.theory.images import images, origins
+from reluctant.theory.network import Constant, Gate, PathNetwork, Reindex, Scale, Sum, Weighted
+from reluctant.theory.operators import Bias
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenLayer:
+    """Be a layer of units whose incoming and outgoing weights act nowhere else.
+
+    Attributes:
+        incoming: Weight tensors (indices) whose rows are the units: weights, and a bias if there is one.
+        outgoing: Weight tensor whose columns read the units.
+        unit: For every column the unit that it reads.
+        partner: For every column, a code of the position that it reads in that unit.
+    """
+
+    incoming: tuple[int, ...]
+    outgoing: int
+    unit: Tensor
+    partner: Tensor
+
+    @property
+    def units(self) -> int:
+        """Return the number of units."""
+        return int(self.unit.max()) + 1
+
+
+def hidden_layers(net: PathNetwork) -> list[HiddenLayer]:
+    """Find the layers whose units may be permuted and rescaled: not on a residual stream.
+
+    Between incoming and outgoing weights only sums with a bias, own gates, uniform constants and
+    routing that keeps units apart are allowed; a batch norm's scale belongs to a unit and is not.
+
+    Raises:
+        NotIdentified: If parameters act twice on a path.
+    """
+    found = origins(net)
+    program = net.program
+    x = torch.zeros(program.example_shape, dtype=program.dtype, device=program.device)
+    present = images(net, x, net.gates(x), found)
+    readers: dict[int, list[int]] = {}
+    for i in {k for node in net.weighted for k in node.operands} | {net.output}:
+        for k in present[i].terms:
+            readers.setdefault(k, []).append(i)
+    result = []
+    for j in net.value_nodes:
+        node = net.nodes[j]
+        if not isinstance(node, Weighted) or isinstance(node.operator, Bias) or node.operator.groups > 1:
+            continue
+        operand = node.operands[0]
+        sites = found[node.weight].sites
+        terms = present[operand].terms
+        if len(sites) > 1 or present[operand].data is not None or not terms:
+            continue
+        if any(readers[k] != [operand] or len(found[k].sites) > 1 for k in terms):
+            continue
+        if sum(not isinstance(found[k].operator(net, 0), Bias) for k in terms) != 1 or len(terms) > 2:
+            continue
+        if not _keeps_units(net, [found[k].sites[0] for k in terms], operand):
+            continue
+        layer = _columns(net, node, operand, present, found, tuple(terms))
+        if layer is not None:
+            result.append(layer)
+    return result
+
+
+def _keeps_units(net: PathNetwork, starts: list[int], end: int) -> bool:
+    above = net.ancestors([end])
+    for i in above:
+        between = any(s in net.ancestors([i]) for s in starts) and i not in starts
+        if not between:
+            continue
+        node = net.nodes[i]
+        if isinstance(node, Scale) and not bool((node.factor == node.factor.flatten()[0]).all()):
+            return False
+        if isinstance(node, Gate) and not net.gate_layers[node.gate].own:
+            return False
+        if isinstance(node, Constant) or not isinstance(node, Scale | Gate | Sum | Reindex):
+            return False
+    return True
+
+
+def _columns(net: PathNetwork, node: Weighted, operand: int, present, found, terms: tuple[int, ...]) -> HiddenLayer | None:  # type: ignore[no-untyped-def]
+    units = partners = None
+    for k in terms:
+        positions = found[k].positions
+        index = node.operator.split(present[operand].terms[k].index)[:, 0]
+        index = index.flatten(2) if index.ndim > 2 else index[..., None]  # (slot, column, position)
+        seen = index > 0
+        row = torch.where(seen, (index - 1) // positions, -1)
+        unit = row.amax((0, 2))
+        if not bool(((row == unit[None, :, None]) | ~seen).all()) or bool((unit < 0).any()):
+            return None
+        if isinstance(found[k].operator(net, 0), Bias):
+            if units is not None and not torch.equal(units, unit):
+                return None
+            continue
+        place = torch.where(seen, (index - 1) % positions, -1).amax((0, 2))
+        if units is not None and not torch.equal(units, unit):
+            return None
+        units, partners = unit, place
+    if units is None or partners is None:
+        return None
+    if len(set(zip(units.tolist(), partners.tolist(), strict=True))) != units.numel():
+        return None
+    return HiddenLayer(terms, node.weight, units, partners)
+
+
+def permuted(net: PathNetwork, layer: HiddenLayer, order: Tensor, *, columns: bool = True) -> nn.Module:
+    """Return a copy of the module with the units of a layer in another order.
+
+    Args:
+        net: Network of the module.
+        layer: Layer of units.
+        order: New unit u is the old unit order[u].
+        columns: False forgets the outgoing weights (a fault, for tests).
+    """
+    module = copy.deepcopy(net.module)
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for k in layer.incoming:
+            moved = _in_rows(net, k)[order]
+            _store(parameters[net.weights[k].name], net.weights[k].entries, moved)
+        if columns:
+            where = {pair: c for c, pair in enumerate(zip(layer.unit.tolist(), layer.partner.tolist(), strict=True))}
+            source = [where[int(order[u]), p] for u, p in zip(layer.unit.tolist(), layer.partner.tolist(), strict=True)]
+            outgoing = net.weights[layer.outgoing]
+            _store(parameters[outgoing.name], outgoing.entries, outgoing.value().detach()[:, source])
+    return module
+
+
+def rescaled(net: PathNetwork, layer: HiddenLayer, unit: int, factor: float) -> nn.Module:
+    """Return a copy of the module with a unit's incoming weights times, and outgoing over, a factor."""
+    module = copy.deepcopy(net.module)
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for k in layer.incoming:
+            moved = _in_rows(net, k).clone()
+            moved[unit] *= factor
+            _store(parameters[net.weights[k].name], net.weights[k].entries, moved)
+        outgoing = net.weights[layer.outgoing]
+        values = outgoing.value().detach().clone()
+        values[:, layer.unit == unit] /= factor
+        _store(parameters[outgoing.name], outgoing.entries, values)
+    return module
+
+
+def _in_rows(net: PathNetwork, k: int) -> Tensor:
+    value = net.weights[k].value().detach()
+    return value.reshape(-1, 1) if value.ndim < 2 else value.flatten(1)
+
+
+def _store(parameter: nn.Parameter, entries: Tensor, values: Tensor) -> None:
+    parameter.view(-1)[entries.flatten()] = values.reshape(-1).to(parameter.dtype)
