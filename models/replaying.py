@@ -15,9 +15,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.node import map_arg
 
-from reluctant.theory import network, tracing
+from reluctant.theory import network
 from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.network import PathNetwork
+from reluctant.theory.tracing import read
 
 Plain = Callable[[], Any]
 Activate = Callable[["Site", Tensor, Plain], Tensor]
@@ -163,25 +164,12 @@ def read_script(module: nn.Module, example: Tensor) -> Script:
         UnsupportedOperation: If an operation is neither linear in the data nor a ReLU nor a max
             pooling; names it and its place.
     """
-    net, exported = _read(module, example)
+    net, exported = read(module, example)
     held, constants = _bindings(exported)
     trained = frozenset(exported.graph_signature.inputs_to_parameters)
     output, data = net.program.output, net.program.data
     needed = _needed(net.program.graph, output)
     return Script(needed, output, data, held, trained, constants, _sites(net, needed))
-
-
-def _read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, ExportedProgram]:
-    tracing._check_example(example)
-    tracing._check_module(module, example)
-    with tracing._EXPORT, tracing._deep_recursion():
-        twin = tracing._twin(module)
-        eager = tracing._run(twin, example)
-        exported = tracing._export(twin, example)
-    net = tracing._lower(module, twin, exported, example)
-    network.check_weights(net)
-    tracing._check_reading(net, example, eager)
-    return net, exported
 
 
 def _bindings(exported: ExportedProgram) -> tuple[dict[str, str], dict[str, Any]]:

@@ -158,9 +158,9 @@ def _outputs_of_all_patterns(entries: WeightEntries) -> Average:
 
 def _complete(entries: WeightEntries, mean: Tensor, half_width: Tensor, size: Tensor) -> Average:
     detail = f"all {entries.patterns} sign patterns of {len(entries.signed)} weights"
-    units = bool((entries.sigmas[entries.signed] == 1).all())
-    largest = float(size.max()) * entries.patterns
-    if units and largest < _EXACT_BELOW and is_integral(entries.net, entries.x, entries.gates, []):
+    largest = max(float(size.max()), float(absolute_outputs(entries, entries.sigmas).max()))
+    is_small = largest * entries.patterns < _EXACT_BELOW
+    if is_small and is_integral(entries.net, entries.x, entries.gates, [entries.sigmas]):
         return Average(mean, torch.zeros_like(mean), EvidenceKind.EXACT, None, detail)
     return Average(mean, half_width, EvidenceKind.ROUNDING, None, detail)
 

@@ -33,7 +33,9 @@ def is_integral(net: PathNetwork, x: Tensor, gates: Gates, weights: Iterable[Ten
     return x.dtype is torch.float64 and are_integers([x, *used, *weights, *constants])
 
 
-def output_tolerance(net: PathNetwork, x: Tensor, gates: Gates, *, passes: int = 2) -> tuple[Tensor | float, EvidenceKind]:
+def output_tolerance(
+    net: PathNetwork, x: Tensor, gates: Gates, *, passes: int = 2
+) -> tuple[Tensor | float, EvidenceKind]:
     """Return how far apart two evaluations of an output may be, and how that is known.
 
     Args:
@@ -53,7 +55,14 @@ def output_tolerance(net: PathNetwork, x: Tensor, gates: Gates, *, passes: int =
 
 
 def kernel_tolerance(
-    net: PathNetwork, x: Tensor, gates: Gates, *, variance: float = 1.0, tangent: bool = False, sources: bool = True, passes: int = 2
+    net: PathNetwork,
+    x: Tensor,
+    gates: Gates,
+    *,
+    variance: float = 1.0,
+    tangent: bool = False,
+    sources: bool = True,
+    passes: int = 2,
 ) -> tuple[Tensor | float, EvidenceKind]:
     """Return how far apart two evaluations of a kernel may be, and how that is known.
 

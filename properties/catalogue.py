@@ -28,12 +28,16 @@ def select(ids: Iterable[str] | None = None) -> tuple[Statement, ...]:
         return statements()
     chosen: list[Statement] = []
     for wanted in ids:
-        found = [s for s in statements() if s.id == wanted or s.id.startswith(f"{wanted.rstrip('.*')}.")]
+        found = [
+            s for s in statements() if s.id == wanted or s.id.startswith(f"{wanted.rstrip('.*')}.")
+        ]
         if not found:
             import difflib
 
             known = [s.id for s in statements()]
             close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.3)
-            raise InputError(f"no statement is called {wanted!r}; did you mean {', '.join(close or known)}?")
+            raise InputError(
+                f"no statement is called {wanted!r}; did you mean {', '.join(close or known)}?"
+            )
         chosen.extend(s for s in found if s not in chosen)
     return tuple(chosen)

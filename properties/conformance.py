@@ -20,7 +20,7 @@ from reluctant.theory.verdicts import Counterexample, Outcome, Report, Unmet, Ve
 
 Effort = Literal["quick", "default", "thorough"]
 _TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
-_WORK: dict[str, float] = {"quick": 1e10, "default": 1e11, "thorough": 1e12}
+_WORK: dict[str, float] = {"quick": 1e8, "default": 5e8, "thorough": 1e11}
 _EXAMPLES = 4
 Progress = Callable[[str, int, int], None]
 
@@ -107,7 +107,9 @@ def _settle(statement: Statement, trials: Sequence[Trial], subject: str) -> Verd
     return tally.verdict(subject, statement.expected, time.perf_counter() - started)
 
 
-def _trials(module: nn.Module, example: Tensor, data: Tensor | None, effort: Effort, seed: int) -> list[Trial]:
+def _trials(
+    module: nn.Module, example: Tensor, data: Tensor | None, effort: Effort, seed: int
+) -> list[Trial]:
     generator = torch.Generator().manual_seed(seed)
     found = []
     for k in range(_TRIALS[effort]):
@@ -121,10 +123,14 @@ def _inputs(example: Tensor, data: Tensor | None, k: int, generator: torch.Gener
     """Return four inputs: given ones first, then drawn ones; integers every third time, so that ties occur."""
     if data is not None:
         if tuple(data.shape[1:]) != tuple(example.shape[1:]):
-            raise InputError(f"the data hold examples of shape {tuple(data.shape[1:])}, but the example has {tuple(example.shape[1:])}")
+            raise InputError(
+                f"the data hold examples of shape {tuple(data.shape[1:])}, but the example has {tuple(example.shape[1:])}"
+            )
         picked = torch.randint(0, data.shape[0], (_EXAMPLES,), generator=generator)
         return data[picked].to(example)
-    drawn = torch.randn(_EXAMPLES, *example.shape[1:], generator=generator, dtype=torch.float64).to(example)
+    drawn = torch.randn(_EXAMPLES, *example.shape[1:], generator=generator, dtype=torch.float64).to(
+        example
+    )
     spread = float(example.double().std()) if example.numel() > 1 else 0.0
     drawn = drawn * (spread or 1.0) + float(example.double().mean())
     if k % 3 == 2:
@@ -163,17 +169,26 @@ def _smaller(statement: Statement, trial: Trial, judgement: Judgement) -> tuple[
 
 def _counterexample(trial: Trial, judgement: Judgement) -> Counterexample:
     failed = next(c for c in judgement.comparisons if not c.holds)
-    numbers: dict[str, Any] = {"left": failed.left.detach().tolist(), "right": failed.right.detach().tolist()}
+    numbers: dict[str, Any] = {
+        "left": failed.left.detach().tolist(),
+        "right": failed.right.detach().tolist(),
+    }
     if trial.x.numel() <= 4096:
         numbers["x"] = trial.x.tolist()
     sizes = {name: p for name, p in trial.module.named_parameters() if p.numel() <= 64}
     numbers["weights"] = {name: p.detach().tolist() for name, p in sizes.items()}
-    return Counterexample(describe(failed), numbers, "judge(statement, Trial(module, torch.tensor(numbers['x']), generator))")
+    return Counterexample(
+        describe(failed),
+        numbers,
+        "judge(statement, Trial(module, torch.tensor(numbers['x']), generator))",
+    )
 
 
 def _unsupported(statement: Statement, subject: str, error: UnsupportedOperation) -> Verdict:
     place = Unmet("readable", error.operation, error.where)
-    return Verdict(statement.id, subject, Outcome.UNSUPPORTED, statement.expected, str(error), unmet=(place,))
+    return Verdict(
+        statement.id, subject, Outcome.UNSUPPORTED, statement.expected, str(error), unmet=(place,)
+    )
 
 
 def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
@@ -192,7 +207,11 @@ def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
 
 
 def parametrize_with_statements(
-    modules: Sequence[nn.Module], *, example: Tensor, statements: Iterable[str] | None = None, effort: Effort = "quick"
+    modules: Sequence[nn.Module],
+    *,
+    example: Tensor,
+    statements: Iterable[str] | None = None,
+    effort: Effort = "quick",
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Parametrize a test with one check for every module and statement.
 
@@ -217,9 +236,17 @@ def parametrize_with_statements(
             ledger.deposit(verdict)
             if verdict.outcome in (Outcome.NOT_IMPLIED, Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED):
                 pytest.skip(f"{verdict.outcome}: {verdict.reason}")
-            assert verdict.is_as_expected, f"{statement} is {verdict.outcome} for {verdict.subject}: {verdict.reason}"
+            assert verdict.is_as_expected, (
+                f"{statement} is {verdict.outcome} for {verdict.subject}: {verdict.reason}"
+            )
 
         return run
 
-    cases = [(make(module, statement), f"{type(module).__name__}-{statement}") for module in modules for statement in ids]
-    return pytest.mark.parametrize("check", [case for case, _ in cases], ids=[label for _, label in cases])
+    cases = [
+        (make(module, statement), f"{type(module).__name__}-{statement}")
+        for module in modules
+        for statement in ids
+    ]
+    return pytest.mark.parametrize(
+        "check", [case for case, _ in cases], ids=[label for _, label in cases]
+    )

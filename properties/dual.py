@@ -17,7 +17,15 @@ from reluctant.theory.kernels import npk
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.paths import Paths, paths
 from reluctant.theory.rounding import gamma, roundings
-from reluctant.theory.statements import CannotTry, Comparison, Hypothesis, Kind, Mutant, Statement, Trial
+from reluctant.theory.statements import (
+    CannotTry,
+    Comparison,
+    Hypothesis,
+    Kind,
+    Mutant,
+    Statement,
+    Trial,
+)
 from reluctant.theory.structure import counted_shape, dense_chain
 from reluctant.theory.tangents import ntk, value_kernel
 from reluctant.theory.tracing import trace
@@ -42,14 +50,18 @@ def _with_a_flip(trial: Trial) -> list[Tensor]:
     return [1 - g if k == first else g for k, g in enumerate(trial.gates)]
 
 
-def output_is_feature_times_value(trial: Trial, gates: Callable[[Trial], list[Tensor]] = _recorded) -> Sequence[Comparison]:
+def output_is_feature_times_value(
+    trial: Trial, gates: Callable[[Trial], list[Tensor]] = _recorded
+) -> Sequence[Comparison]:
     """Compare the module's own output with ⟨φ(x), v⟩."""
     net, recorded = trial.net, gates(trial)
     bound, kind = output_tolerance(net, trial.x, trial.gates)
     if rough_count(net) <= trial.paths:
         right = paths(net, trial.x, gates=recorded, limit=trial.paths).output()
         if right.shape[1] < trial.output.shape[1]:  # outputs that no path reaches
-            right = torch.cat([right, right.new_zeros(len(right), trial.output.shape[1] - right.shape[1])], 1)
+            right = torch.cat(
+                [right, right.new_zeros(len(right), trial.output.shape[1] - right.shape[1])], 1
+            )
         what = "module against listed paths"
     else:
         right = net.forward(trial.x.double(), recorded, trial.weights).reshape(trial.x.shape[0], -1)
@@ -81,10 +93,16 @@ def _counted(net: PathNetwork) -> Unmet | None:
     )
 
 
-COUNTED = Hypothesis("a shape with a formula", "Fully connected; circular convolution, pooled, then dense; or residual.", _counted)
+COUNTED = Hypothesis(
+    "a shape with a formula",
+    "Fully connected; circular convolution, pooled, then dense; or residual.",
+    _counted,
+)
 
 
-def number_of_paths_has_a_formula(trial: Trial, exponent: int = -1, choose: Callable[[int, int], int] = comb) -> Sequence[Comparison]:
+def number_of_paths_has_a_formula(
+    trial: Trial, exponent: int = -1, choose: Callable[[int, int], int] = comb
+) -> Sequence[Comparison]:
     """Compare the exact count with the formula of the network's shape, per output, no biases."""
     shape = counted_shape(trial.net)
     assert shape is not None
@@ -92,15 +110,34 @@ def number_of_paths_has_a_formula(trial: Trial, exponent: int = -1, choose: Call
     last = shape.dense[-1] if shape.dense else 1
     if shape.skips:
         w, b, depth = shape.dense[0], shape.skips, shape.block_depth
-        formula = shape.inputs * sum(choose(b, i) * w ** ((i + 2) * depth + exponent) for i in range(b + 1))
+        formula = shape.inputs * sum(
+            choose(b, i) * w ** ((i + 2) * depth + exponent) for i in range(b + 1)
+        )
     else:
-        formula = shape.inputs * prod(shape.windows) * prod(shape.filters) * prod(shape.dense) * last ** (exponent + 1)
+        formula = (
+            shape.inputs
+            * prod(shape.windows)
+            * prod(shape.filters)
+            * prod(shape.dense)
+            * last ** (exponent + 1)
+        )
     sides = [torch.tensor([float(v % 2**40)], dtype=torch.float64) for v in (counted, formula)]
     if counted != formula:  # equal remainders must not hide a difference
-        sides = [torch.tensor([float(counted)], dtype=torch.float64), torch.tensor([float(formula)], dtype=torch.float64)]
+        sides = [
+            torch.tensor([float(counted)], dtype=torch.float64),
+            torch.tensor([float(formula)], dtype=torch.float64),
+        ]
         if float(sides[0]) == float(sides[1]):
             sides[1] = sides[1] + sides[1].abs() * 2**-52 + 1
-    return [Comparison(sides[0], sides[1], 0.0, EvidenceKind.EXACT, what=f"{counted} counted, {formula} by the formula")]
+    return [
+        Comparison(
+            sides[0],
+            sides[1],
+            0.0,
+            EvidenceKind.EXACT,
+            what=f"{counted} counted, {formula} by the formula",
+        )
+    ]
 
 
 PATH_COUNT = Statement(
@@ -113,7 +150,9 @@ PATH_COUNT = Statement(
     claim=number_of_paths_has_a_formula,
     mutants=(
         Mutant("one width more in the product", {"exponent": 0}),
-        Mutant("no binomial coefficients, or one width more", {"choose": lambda n, k: 1, "exponent": 1}),
+        Mutant(
+            "no binomial coefficients, or one width more", {"choose": lambda n, k: 1, "exponent": 1}
+        ),
     ),
     controls="Zero padding gives fewer paths than the formula.",
 )
@@ -122,7 +161,11 @@ PATH_COUNT = Statement(
 def _gates_product(layers: Sequence[Tensor | None], widths: Sequence[int]) -> Tensor:
     total: Tensor | None = None
     for g, width in zip(layers, widths, strict=True):
-        factor = torch.full((1, 1), float(width), dtype=torch.float64) if g is None else g.double() @ g.double().T
+        factor = (
+            torch.full((1, 1), float(width), dtype=torch.float64)
+            if g is None
+            else g.double() @ g.double().T
+        )
         total = factor if total is None else total * factor
     return torch.ones(1, 1, dtype=torch.float64) if total is None else total
 
@@ -169,7 +212,9 @@ def gram(trial: Trial) -> Tensor:
     return flat @ flat.T
 
 
-def npk_is_a_hadamard_product(trial: Trial, layers: Callable[[Trial], list[Tensor | None]] = _all_layers) -> Sequence[Comparison]:
+def npk_is_a_hadamard_product(
+    trial: Trial, layers: Callable[[Trial], list[Tensor | None]] = _all_layers
+) -> Sequence[Comparison]:
     """Compare the propagated kernel with Σ ⊙ Λ."""
     chain = dense_chain(trial.net)
     assert chain is not None
@@ -202,18 +247,31 @@ def _activity_of_both(listed: Paths, output: int) -> Tensor:
 
 def _activity_of_one(listed: Paths, output: int) -> Tensor:
     n = len(listed.x)
-    totals = [listed.activity[:, (listed.starts == i) & (listed.ends == output)].sum(1) for i in range(listed.x.shape[1])]
+    totals = [
+        listed.activity[:, (listed.starts == i) & (listed.ends == output)].sum(1)
+        for i in range(listed.x.shape[1])
+    ]
     return torch.stack([t[:, None].expand(n, n) for t in totals])
 
 
-def npk_is_a_sum_of_overlaps(trial: Trial, overlap: Callable[[Paths, int], Tensor] = _activity_of_both) -> Sequence[Comparison]:
+def npk_is_a_sum_of_overlaps(
+    trial: Trial, overlap: Callable[[Paths, int], Tensor] = _activity_of_both
+) -> Sequence[Comparison]:
     """Compare the propagated kernel with Σ_i x(i) x'(i) overlap(i, x, x'), paths listed."""
     listed = few_paths(trial)
     bound, kind = kernel_tolerance(trial.net, trial.x, trial.gates)
     if isinstance(bound, Tensor) and bound.ndim == 3:
         bound = bound[..., 0]
     right = torch.einsum("ni,mi,inm->nm", listed.x, listed.x, overlap(listed, 0))
-    return [Comparison(npk(trial.net, trial.x, output=0), right, bound, kind, what="propagated kernel against listed overlaps")]
+    return [
+        Comparison(
+            npk(trial.net, trial.x, output=0),
+            right,
+            bound,
+            kind,
+            what="propagated kernel against listed overlaps",
+        )
+    ]
 
 
 NPK_OVERLAP = Statement(
@@ -222,7 +280,13 @@ NPK_OVERLAP = Statement(
     kind=Kind.EXACT,
     latex=r"H(x, x') = \sum_i x(i)\, x'(i) \sum_{p \,:\, p_0 = i} A(x, p) A(x', p)",
     sources=("npf, lemma 4.1",),
-    hypotheses=(needs.SINGLE_PATHS, needs.HARD_GATES, needs.UNSCALED, needs.BIAS_FREE, needs.DATA_INPUT),
+    hypotheses=(
+        needs.SINGLE_PATHS,
+        needs.HARD_GATES,
+        needs.UNSCALED,
+        needs.BIAS_FREE,
+        needs.DATA_INPUT,
+    ),
     claim=npk_is_a_sum_of_overlaps,
     mutants=(Mutant("paths that one of both activates", {"overlap": _activity_of_one}),),
     controls="Bundles of several paths (global pooling).",
@@ -252,7 +316,14 @@ def kernels_are_psd(
 ) -> Sequence[Comparison]:
     """Compare smallest eigenvalues with 0, and Λ with its diagonal and with Schur's bound."""
     h = kernel(npk(trial.net, trial.x, output=0))
-    found = [_at_least(torch.linalg.eigvalsh(h)[:1], torch.zeros(1, dtype=torch.float64), spectral_tolerance(h), "λ_min(H) ≥ 0")]
+    found = [
+        _at_least(
+            torch.linalg.eigvalsh(h)[:1],
+            torch.zeros(1, dtype=torch.float64),
+            spectral_tolerance(h),
+            "λ_min(H) ≥ 0",
+        )
+    ]
     chain = dense_chain(trial.net)
     hard = needs.HARD_GATES(trial.net) is None
     if chain is None or not hard or needs.BIAS_FREE(trial.net) is not None:
@@ -262,11 +333,27 @@ def kernels_are_psd(
     exact = float(overlap.max()) < 2**53
     if exact:
         smaller = torch.minimum(diagonal[:, None], diagonal[None, :])
-        found.append(Comparison(overlap, smaller, 0.0, EvidenceKind.EXACT, "at most", "Λ(s,s') ≤ min(Λ(s,s), Λ(s',s'))"))
+        found.append(
+            Comparison(
+                overlap,
+                smaller,
+                0.0,
+                EvidenceKind.EXACT,
+                "at most",
+                "Λ(s,s') ≤ min(Λ(s,s), Λ(s',s'))",
+            )
+        )
     inputs = gram(trial)
     smallest = torch.linalg.eigvalsh(inputs)[:1] * diagonal.min()
     slack = spectral_tolerance(inputs) * float(diagonal.max()) + spectral_tolerance(h)
-    found.append(_at_least(torch.linalg.eigvalsh(inputs * overlap)[:1], smallest, slack, "λ_min(Σ⊙Λ) ≥ λ_min(Σ) min Λ(s,s)"))
+    found.append(
+        _at_least(
+            torch.linalg.eigvalsh(inputs * overlap)[:1],
+            smallest,
+            slack,
+            "λ_min(Σ⊙Λ) ≥ λ_min(Σ) min Λ(s,s)",
+        )
+    )
     return found
 
 
@@ -301,9 +388,14 @@ def network_is_homogeneous(trial: Trial, factor: float = 2.0) -> Sequence[Compar
     mixed = npk(trial.net, scaled, trial.x, output=0, gates=(other, trial.gates))
     kernel = npk(trial.net, trial.x, output=0)
     exact = EvidenceKind.EXACT
-    found = [Comparison(other[g], trial.gates[g], 0.0, exact, what="gates(cx) against gates(x)") for g in used]
+    found = [
+        Comparison(other[g], trial.gates[g], 0.0, exact, what="gates(cx) against gates(x)")
+        for g in used
+    ]
     found.append(Comparison(output, factor * trial.output, 0.0, exact, what="f(cx) against c f(x)"))
-    found.append(Comparison(mixed, factor * kernel, 0.0, exact, what="H(cx, x') against c H(x, x')"))
+    found.append(
+        Comparison(mixed, factor * kernel, 0.0, exact, what="H(cx, x') against c H(x, x')")
+    )
     return found
 
 
@@ -361,7 +453,15 @@ def units_can_be_permuted(trial: Trial, columns: bool = True) -> Sequence[Compar
         with torch.no_grad():
             output = moved(trial.x).double().reshape(trial.output.shape)
         found.append(Comparison(trial.output, output, bound, kind, what="f before and after"))
-        found.append(Comparison(npk(trial.net, trial.x), npk(moved, trial.x), kernel_bound, kernel_kind, what="H before and after"))
+        found.append(
+            Comparison(
+                npk(trial.net, trial.x),
+                npk(moved, trial.x),
+                kernel_bound,
+                kernel_kind,
+                what="H before and after",
+            )
+        )
     return found
 
 
@@ -394,8 +494,15 @@ def units_can_be_rescaled(trial: Trial, factor: float = 2.0) -> Sequence[Compari
         exact = EvidenceKind.EXACT
         gates = other.gates(trial.x)
         found.append(Comparison(trial.output, output, 0.0, exact, what="f before and after"))
-        found.extend(Comparison(trial.gates[g], gates[g], 0.0, exact, what="gates") for g in trial.net.value_gates)
-        found.append(Comparison(npk(trial.net, trial.x), npk(other, trial.x), 0.0, exact, what="H before and after"))
+        found.extend(
+            Comparison(trial.gates[g], gates[g], 0.0, exact, what="gates")
+            for g in trial.net.value_gates
+        )
+        found.append(
+            Comparison(
+                npk(trial.net, trial.x), npk(other, trial.x), 0.0, exact, what="H before and after"
+            )
+        )
     return found
 
 
@@ -433,7 +540,9 @@ def _tangent_norms(rows: Tensor) -> Tensor:
     return torch.diag((rows * rows).sum(1))
 
 
-def ntk_factors_through_the_values(trial: Trial, value_kernel_of: Callable[[Tensor], Tensor] = _tangent_gram) -> Sequence[Comparison]:
+def ntk_factors_through_the_values(
+    trial: Trial, value_kernel_of: Callable[[Tensor], Tensor] = _tangent_gram
+) -> Sequence[Comparison]:
     """Compare the module's own tangent kernel with Φᵀ (∇vᵀ∇v) Φ, bundles listed."""
     listed = few_paths(trial)
     rows, magnitude = value_tangents(listed)
@@ -444,9 +553,19 @@ def ntk_factors_through_the_values(trial: Trial, value_kernel_of: Callable[[Tens
     for o in range(trial.output.shape[1]):
         mine = listed.bundle_ends == o
         right = right + phi[:, mine] @ value_kernel_of(rows[mine]) @ phi[:, mine].T
-        size = size + phi[:, mine].abs() @ (magnitude[mine] @ magnitude[mine].T) @ phi[:, mine].abs().T
+        size = (
+            size + phi[:, mine].abs() @ (magnitude[mine] @ magnitude[mine].T) @ phi[:, mine].abs().T
+        )
     count = 4 * (roundings(trial.net) + len(listed.bundles)) + len(rows[0])
-    return [Comparison(left, right, 2 * gamma(count) * size, EvidenceKind.ROUNDING, what="automatic differentiation against Φᵀ V Φ")]
+    return [
+        Comparison(
+            left,
+            right,
+            2 * gamma(count, trial.x.dtype) * size,
+            EvidenceKind.ROUNDING,
+            what="automatic differentiation against Φᵀ V Φ",
+        )
+    ]
 
 
 NTK_FACTOR = Statement(
@@ -471,11 +590,15 @@ def _smallest(matrix: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(matrix)[:1]
 
 
-def smallest_eigenvalues_are_ordered(trial: Trial, of_values: Callable[[Tensor], Tensor] = _largest) -> Sequence[Comparison]:
+def smallest_eigenvalues_are_ordered(
+    trial: Trial, of_values: Callable[[Tensor], Tensor] = _largest
+) -> Sequence[Comparison]:
     """Compare λ_min(K) with λ_min(H) λ_max(V), one output."""
     listed = few_paths(trial)
     if len(listed.bundles) > 1500:
-        raise CannotTry(f"{len(listed.bundles)} bundles are too many for an eigenvalue of V (at most 1500)")
+        raise CannotTry(
+            f"{len(listed.bundles)} bundles are too many for an eigenvalue of V (at most 1500)"
+        )
     mine = listed.bundle_ends == 0
     phi = listed.bundle_features[:, mine]
     rows = value_tangents(listed)[0][mine]
@@ -486,7 +609,16 @@ def smallest_eigenvalues_are_ordered(trial: Trial, of_values: Callable[[Tensor],
     right = _smallest(h) * of_values(v)
     slack = spectral_tolerance(k) + spectral_tolerance(h) * float(torch.linalg.matrix_norm(v, 2))
     slack += spectral_tolerance(v) * float(torch.linalg.matrix_norm(h, 2))
-    return [Comparison(_smallest(k), right, slack, EvidenceKind.ROUNDING, "at most", "λ_min(K) ≤ λ_min(H) λ_max(V)")]
+    return [
+        Comparison(
+            _smallest(k),
+            right,
+            slack,
+            EvidenceKind.ROUNDING,
+            "at most",
+            "λ_min(K) ≤ λ_min(H) λ_max(V)",
+        )
+    ]
 
 
 MIN_EIG = Statement(
@@ -510,19 +642,51 @@ def _doubled(value: Tensor, feature: Tensor) -> Tensor:
     return 2 * value + feature
 
 
-def tangent_kernel_splits(trial: Trial, together: Callable[[Tensor, Tensor], Tensor] = _added) -> Sequence[Comparison]:
+def tangent_kernel_splits(
+    trial: Trial, together: Callable[[Tensor, Tensor], Tensor] = _added
+) -> Sequence[Comparison]:
     """Compare K with K_v + K_f: values with the gates held fixed, features through the gates."""
     net = trial.net
-    on_paths = {w.name for w in net.weights}
-    others = [name for name, _ in trial.module.named_parameters() if name not in on_paths and name not in norm_parameters(trial)]
+    on_paths = {net.weights[node.weight].name for node in net.weighted}
+    others = [
+        name
+        for name, _ in trial.module.named_parameters()
+        if name not in on_paths and name not in norm_parameters(trial)
+    ]
     whole = ntk(trial.module, trial.x, parameters=[*sorted(on_paths), *others]).double()
-    feature = ntk(trial.module, trial.x, parameters=others).double() if others else torch.zeros_like(whole)
+    feature = (
+        ntk(trial.module, trial.x, parameters=others).double()
+        if others
+        else torch.zeros_like(whole)
+    )
     value = value_kernel(net, trial.x, trial.gates, trial.weights)
-    size = value_kernel(net, trial.x.abs(), [g.abs() for g in trial.gates], [w.abs() for w in trial.weights], magnitudes=True)
+    size = value_kernel(
+        net,
+        trial.x.abs(),
+        [g.abs() for g in trial.gates],
+        [w.abs() for w in trial.weights],
+        magnitudes=True,
+    )
     bound = 4 * gamma(4 * roundings(net), trial.x.dtype) * (size + feature.abs() + whole.abs())
-    found = [Comparison(whole, together(value, feature), bound, EvidenceKind.ROUNDING, what="K against K_v + K_f")]
+    found = [
+        Comparison(
+            whole,
+            together(value, feature),
+            bound,
+            EvidenceKind.ROUNDING,
+            what="K against K_v + K_f",
+        )
+    ]
     if needs.HARD_GATES(net) is None:
-        found.append(Comparison(feature, torch.zeros_like(feature), 0.0, EvidenceKind.EXACT, what="K_f = 0 for hard gates"))
+        found.append(
+            Comparison(
+                feature,
+                torch.zeros_like(feature),
+                0.0,
+                EvidenceKind.EXACT,
+                what="K_f = 0 for hard gates",
+            )
+        )
     return found
 
 
@@ -563,7 +727,9 @@ def _recomputed(trial: Trial, weights: Sequence[Tensor]) -> list[Tensor]:
     return gates
 
 
-def output_is_multilinear(trial: Trial, gates: Callable[[Trial, Sequence[Tensor]], list[Tensor]] = _held) -> Sequence[Comparison]:
+def output_is_multilinear(
+    trial: Trial, gates: Callable[[Trial, Sequence[Tensor]], list[Tensor]] = _held
+) -> Sequence[Comparison]:
     """Compare f along a line in one weight tensor with the line; and its slope under descent with −K e."""
     net, x = trial.net, trial.x.double()
     found = []
@@ -576,9 +742,15 @@ def output_is_multilinear(trial: Trial, gates: Callable[[Trial, Sequence[Tensor]
         a, b, c = (net.forward(x, gates(trial, w), w) for w in (*ends, middle))
         absolute = [w.abs() for w in middle]
         absolute[k] = 2 * trial.weights[k].abs() + other.abs()
-        size = net.forward(x.abs(), [g.abs() for g in trial.gates], absolute, constant=torch.abs, magnitudes=True)
+        size = net.forward(
+            x.abs(), [g.abs() for g in trial.gates], absolute, constant=torch.abs, magnitudes=True
+        )
         bound = 4 * gamma(roundings(net) + 4) * size
-        found.append(Comparison(c, 2 * a - b, bound, EvidenceKind.ROUNDING, what=f"f on a line in {weight.name}"))
+        found.append(
+            Comparison(
+                c, 2 * a - b, bound, EvidenceKind.ROUNDING, what=f"f on a line in {weight.name}"
+            )
+        )
     found.append(_descent(trial))
     return found
 
@@ -601,9 +773,21 @@ def _descent(trial: Trial) -> Comparison:
     rows = value_gradients(net, trial.x, trial.gates, trial.weights).flatten(0, 1)
     right = -(rows @ (rows.T @ error.flatten())).reshape(target.shape)
     size = (rows.abs() @ (rows.abs().T @ error.flatten().abs())).reshape(target.shape)
-    big = net.forward(x.abs(), [g.abs() for g in trial.gates], [w.abs() for w in weights], constant=torch.abs, magnitudes=True)
+    big = net.forward(
+        x.abs(),
+        [g.abs() for g in trial.gates],
+        [w.abs() for w in weights],
+        constant=torch.abs,
+        magnitudes=True,
+    )
     scale = size + big.reshape(target.shape) * float(error.abs().max()) * rows.shape[1]
-    return Comparison(change, right, 8 * gamma(4 * roundings(net) + rows.numel()) * scale, EvidenceKind.ROUNDING, what="e' against −K e")
+    return Comparison(
+        change,
+        right,
+        8 * gamma(4 * roundings(net) + rows.numel()) * scale,
+        EvidenceKind.ROUNDING,
+        what="e' against −K e",
+    )
 
 
 FROZEN_LINEAR = Statement(

@@ -81,14 +81,18 @@ def _specimens(draw: st.DrawFn, build: Builder, dependent: bool = False) -> Spec
     numbers = draw(hnp.arrays(np.int8, total, elements=st.integers(-3, 3), fill=st.nothing()))
     flat = torch.from_numpy(numbers.astype(np.float64)) * scale
     with torch.no_grad():
-        for parameter, values in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        for parameter, values in zip(
+            parameters, flat.split([p.numel() for p in parameters]), strict=True
+        ):
             parameter.copy_(values.reshape(parameter.shape))
         if dependent:
             _copy_values_to_features(module)
     size = EXAMPLES * int(np.prod(shape))
     inputs = draw(hnp.arrays(np.int8, size, elements=st.integers(-3, 3), fill=st.nothing()))
     x = torch.from_numpy(inputs.astype(np.float64)).reshape(EXAMPLES, *shape)
-    return Specimen(module, x * draw(st.sampled_from([1.0, 1.0, 0.37])), draw(st.integers(0, 2**16)))
+    return Specimen(
+        module, x * draw(st.sampled_from([1.0, 1.0, 0.37])), draw(st.integers(0, 2**16))
+    )
 
 
 def _draw_statistics(draw: st.DrawFn, norm: nn.modules.batchnorm._BatchNorm) -> None:
@@ -103,7 +107,11 @@ def _draw_statistics(draw: st.DrawFn, norm: nn.modules.batchnorm._BatchNorm) -> 
 
 def _copy_values_to_features(module: nn.Module) -> None:
     parameters = dict(module.named_parameters())
-    values = {name.removeprefix("value."): p for name, p in parameters.items() if name.startswith("value.")}
+    values = {
+        name.removeprefix("value."): p
+        for name, p in parameters.items()
+        if name.startswith("value.")
+    }
     for name, p in parameters.items():
         for suffix, value in values.items():
             if name.startswith("gates.") and name.endswith(f".{suffix}"):
@@ -139,7 +147,9 @@ def _convolution(rank: int = 1, **options: Any) -> Builder:
             shape, chosen["window"] = (shape[0], *[4] * rank), 2
         widths = draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))
         dense = draw(st.lists(st.integers(1, 2), max_size=1))
-        return make_conv(shape, widths, draw(st.integers(1, 2)), dense=dense, generator=_UNSEEN, **chosen), shape
+        return make_conv(
+            shape, widths, draw(st.integers(1, 2)), dense=dense, generator=_UNSEEN, **chosen
+        ), shape
 
     return build
 
@@ -157,7 +167,11 @@ def _residual(conv: bool) -> Builder:
     return build
 
 
-def _gated(value: Callable[[st.DrawFn], tuple[Any, tuple[int, ...]]], make: Callable[..., nn.Module], **options: Any) -> Builder:
+def _gated(
+    value: Callable[[st.DrawFn], tuple[Any, tuple[int, ...]]],
+    make: Callable[..., nn.Module],
+    **options: Any,
+) -> Builder:
     def build(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
         architecture, shape = value(draw)
         return make(architecture, generator=_UNSEEN, **options), shape
@@ -189,7 +203,11 @@ class _Normed(nn.Module):
 def _normed(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
     channels = draw(st.integers(1, 2))
     side = draw(st.integers(2, 3))
-    return _Normed(channels, draw(st.integers(1, 2)), draw(st.integers(1, 2))), (channels, side, side)
+    return _Normed(channels, draw(st.integers(1, 2)), draw(st.integers(1, 2))), (
+        channels,
+        side,
+        side,
+    )
 
 
 class _Shared(nn.Module):
@@ -231,14 +249,46 @@ FAMILIES: tuple[Family, ...] = tuple(
         ("residual conv, circular", _residual(True), False),
         ("shared branches", _shared, False),
         ("DGN, hard", _gated(_equal_dense, make_dgn, regime=FROZEN, gate=Hard()), False),
-        ("DGN, soft", _gated(_equal_dense, make_dgn, regime=INDEPENDENT, gate=Soft(4.0, 0.1)), False),
-        ("DGN, copied start", _gated(_equal_dense, make_dgn, regime=Regime.FRNPF_DI, gate=Hard()), True),
+        (
+            "DGN, soft",
+            _gated(_equal_dense, make_dgn, regime=INDEPENDENT, gate=Soft(4.0, 0.1)),
+            False,
+        ),
+        (
+            "DGN, copied start",
+            _gated(_equal_dense, make_dgn, regime=Regime.FRNPF_DI, gate=Hard()),
+            True,
+        ),
         ("DGN conv, hard", _gated(_CIRCULAR, make_dgn, regime=FROZEN, gate=Hard()), False),
-        ("DGN conv, soft, ones", _gated(_CIRCULAR, make_dgn, regime=INDEPENDENT, gate=Soft(10.0), value_input=ValueInput.ONES), False),
+        (
+            "DGN conv, soft, ones",
+            _gated(
+                _CIRCULAR,
+                make_dgn,
+                regime=INDEPENDENT,
+                gate=Soft(10.0),
+                value_input=ValueInput.ONES,
+            ),
+            False,
+        ),
         ("DLGN, hard", _gated(_equal_dense, make_dlgn, regime=FROZEN, gate=Hard()), False),
-        ("DLGN, soft, ones", _gated(_equal_dense, make_dlgn, regime=INDEPENDENT, gate=Soft(10.0), value_input=ValueInput.ONES), False),
+        (
+            "DLGN, soft, ones",
+            _gated(
+                _equal_dense,
+                make_dlgn,
+                regime=INDEPENDENT,
+                gate=Soft(10.0),
+                value_input=ValueInput.ONES,
+            ),
+            False,
+        ),
         ("DLGN conv, hard", _gated(_CIRCULAR, make_dlgn, regime=FROZEN, gate=Hard()), False),
-        ("DLGN conv, window 1", _gated(_convolution(1, window=1), make_dlgn, regime=FROZEN, gate=Hard()), False),
+        (
+            "DLGN conv, window 1",
+            _gated(_convolution(1, window=1), make_dlgn, regime=FROZEN, gate=Hard()),
+            False,
+        ),
         ("DLGN-SF, hard", _gated(_equal_dense, make_dlgn_sf, frozen=True, gate=Hard()), False),
     )
 )

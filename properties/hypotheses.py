@@ -21,7 +21,9 @@ def _bias_free(net: PathNetwork) -> Unmet | None:
     return None
 
 
-BIAS_FREE = Hypothesis("bias-free", "No bias, batch-norm shift or other source adds to a path.", _bias_free)
+BIAS_FREE = Hypothesis(
+    "bias-free", "No bias, batch-norm shift or other source adds to a path.", _bias_free
+)
 
 
 def _fully_connected(net: PathNetwork) -> Unmet | None:
@@ -30,20 +32,32 @@ def _fully_connected(net: PathNetwork) -> Unmet | None:
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Weighted) and (node.operator.positions and node not in net.biases):
-            return Unmet("fully connected", f"{node.name} shares its weights among positions", node.place)
+            return Unmet(
+                "fully connected", f"{node.name} shares its weights among positions", node.place
+            )
         if isinstance(node, Sum | Scale):
             return Unmet("fully connected", f"{node.name} joins or scales branches", node.place)
-    return Unmet("fully connected", "the network is no chain of dense layers", net.nodes[net.output].place)
+    return Unmet(
+        "fully connected", "the network is no chain of dense layers", net.nodes[net.output].place
+    )
 
 
-FULLY_CONNECTED = Hypothesis("fully connected", "The network is a chain of dense layers with gates between.", _fully_connected)
+FULLY_CONNECTED = Hypothesis(
+    "fully connected",
+    "The network is a chain of dense layers with gates between.",
+    _fully_connected,
+)
 
 
 def _hard(net: PathNetwork) -> Unmet | None:
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if not layer.hard:
-            return Unmet("hard gates", f"the gates of {layer.name} take other values than 0 and 1", layer.place)
+            return Unmet(
+                "hard gates",
+                f"the gates of {layer.name} take other values than 0 and 1",
+                layer.place,
+            )
     return None
 
 
@@ -54,7 +68,11 @@ def _own(net: PathNetwork) -> Unmet | None:
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if not layer.own:
-            return Unmet("own gates", f"{layer.name} multiplies by gates that were made elsewhere", layer.place)
+            return Unmet(
+                "own gates",
+                f"{layer.name} multiplies by gates that were made elsewhere",
+                layer.place,
+            )
     return None
 
 
@@ -73,32 +91,50 @@ OWN_RELUS = Hypothesis("own ReLU gates", "Every gate is a ReLU's.", _own_relu)
 
 
 def _has_gates(net: PathNetwork) -> Unmet | None:
-    return None if net.value_gates else Unmet("gated", "no gate lies on a path to the output", net.nodes[net.output].place)
+    return (
+        None
+        if net.value_gates
+        else Unmet("gated", "no gate lies on a path to the output", net.nodes[net.output].place)
+    )
 
 
 GATED = Hypothesis("gated", "At least one layer of gates lies on the paths.", _has_gates)
 
 
 def _independent(net: PathNetwork) -> Unmet | None:
-    value = {w.parameter for w in net.weights}
+    value = {net.weights[node.weight].parameter for node in net.weighted}
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.own:
-            return Unmet("gates independent of the value weights", f"{layer.name} makes its gates from the weights on the paths", layer.place)
+            return Unmet(
+                "gates independent of the value weights",
+                f"{layer.name} makes its gates from the weights on the paths",
+                layer.place,
+            )
         shared = gate_parameters(net, g) & value
         if shared:
             names = [w.name for w in net.weights if w.parameter in shared]
-            return Unmet("gates independent of the value weights", f"the gates of {layer.name} depend on {names[0]}, which lies on a path", layer.place)
+            return Unmet(
+                "gates independent of the value weights",
+                f"the gates of {layer.name} depend on {names[0]}, which lies on a path",
+                layer.place,
+            )
     return None
 
 
-DISJOINT = Hypothesis("gates independent of the value weights", "No weight on a path reaches a gate.", _independent)
+DISJOINT = Hypothesis(
+    "gates independent of the value weights", "No weight on a path reaches a gate.", _independent
+)
 
 
 def _data_input(net: PathNetwork) -> Unmet | None:
     if any(isinstance(net.nodes[i], Input) for i in net.value_nodes):
         return None
-    return Unmet("value input x", "the paths begin at a constant, not at the data", net.nodes[net.value_nodes[0]].place)
+    return Unmet(
+        "value input x",
+        "the paths begin at a constant, not at the data",
+        net.nodes[net.value_nodes[0]].place,
+    )
 
 
 DATA_INPUT = Hypothesis("value input x", "Paths begin at the data.", _data_input)
@@ -106,10 +142,16 @@ DATA_INPUT = Hypothesis("value input x", "Paths begin at the data.", _data_input
 
 def _untied(net: PathNetwork) -> Unmet | None:
     names = repeated_parameters(net)
-    return Unmet("no weight twice on a path", f"{names[0]} can act twice on one path", "") if names else None
+    return (
+        Unmet("no weight twice on a path", f"{names[0]} can act twice on one path", "")
+        if names
+        else None
+    )
 
 
-UNTIED = Hypothesis("no weight twice on a path", "No parameter acts more than once on any path.", _untied)
+UNTIED = Hypothesis(
+    "no weight twice on a path", "No parameter acts more than once on any path.", _untied
+)
 
 
 def _single(net: PathNetwork) -> Unmet | None:
@@ -120,7 +162,11 @@ def _single(net: PathNetwork) -> Unmet | None:
             seen[i] = {net.weights[node.weight].parameter}
             uses = sum(other.weight == node.weight for other in net.weighted)
             if uses > 1:
-                return Unmet("one path a bundle", f"{net.weights[node.weight].name} acts at several places", node.place)
+                return Unmet(
+                    "one path a bundle",
+                    f"{net.weights[node.weight].name} acts at several places",
+                    node.place,
+                )
             continue
         if isinstance(node, Input | Constant):
             seen[i] = {"weightless"}
@@ -131,59 +177,95 @@ def _single(net: PathNetwork) -> Unmet | None:
             adds = any(shape[a] > 1 for a in node.axes)
             common = set.intersection(*met) if len(met) > 1 else set()
             if adds or common:
-                return Unmet("one path a bundle", f"{node.name} adds paths that share their weights", node.place)
+                return Unmet(
+                    "one path a bundle",
+                    f"{node.name} adds paths that share their weights",
+                    node.place,
+                )
         seen[i] = set().union(*met)
     return None
 
 
-SINGLE_PATHS = Hypothesis("one path a bundle", "No two paths to an output share all their weights.", _single)
+SINGLE_PATHS = Hypothesis(
+    "one path a bundle", "No two paths to an output share all their weights.", _single
+)
 
 
 def _unscaled(net: PathNetwork) -> Unmet | None:
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Scale) and bool((node.factor != 1).any()):
-            return Unmet("no routing constants", f"{node.name} multiplies paths by constants", node.place)
+            return Unmet(
+                "no routing constants", f"{node.name} multiplies paths by constants", node.place
+            )
     return None
 
 
-UNSCALED = Hypothesis("no routing constants", "No path is multiplied by a constant other than 1.", _unscaled)
+UNSCALED = Hypothesis(
+    "no routing constants", "No path is multiplied by a constant other than 1.", _unscaled
+)
 
 
 def _equal_widths(net: PathNetwork) -> Unmet | None:
     chain = dense_chain(net)
     if chain is None:
-        return Unmet("equal widths", "the network is no chain of dense layers", net.nodes[net.output].place)
+        return Unmet(
+            "equal widths", "the network is no chain of dense layers", net.nodes[net.output].place
+        )
     if len(set(chain.hidden)) > 1 or None in chain.gate_of:
-        return Unmet("equal widths", f"the hidden widths are {chain.hidden}", net.nodes[chain.layers[0]].place)
+        return Unmet(
+            "equal widths",
+            f"the hidden widths are {chain.hidden}",
+            net.nodes[chain.layers[0]].place,
+        )
     return None
 
 
-EQUAL_WIDTHS = Hypothesis("equal widths", "All hidden layers have the same number of units, and gates.", _equal_widths)
+EQUAL_WIDTHS = Hypothesis(
+    "equal widths", "All hidden layers have the same number of units, and gates.", _equal_widths
+)
 
 
 def _linear_features(net: PathNetwork) -> Unmet | None:
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.own or layer.source is None:
-            return Unmet("linear feature network", f"the gates of {layer.name} are not made by a readable feature network", layer.place)
+            return Unmet(
+                "linear feature network",
+                f"the gates of {layer.name} are not made by a readable feature network",
+                layer.place,
+            )
         for i in sorted(net.ancestors([layer.source])):
             node = net.nodes[i]
             if isinstance(node, Gate):
-                return Unmet("linear feature network", f"{node.name} gates the pre-activations of other gates", node.place)
+                return Unmet(
+                    "linear feature network",
+                    f"{node.name} gates the pre-activations of other gates",
+                    node.place,
+                )
     return None
 
 
-LINEAR_FEATURES = Hypothesis("linear feature network", "Gates are made from pre-activations that are affine in the data.", _linear_features)
+LINEAR_FEATURES = Hypothesis(
+    "linear feature network",
+    "Gates are made from pre-activations that are affine in the data.",
+    _linear_features,
+)
 
 
 def _skips(net: PathNetwork) -> Unmet | None:
     if identity_skips(net):
         return None
-    return Unmet("identity skips", "no branch is added to an unweighted detour around it", net.nodes[net.output].place)
+    return Unmet(
+        "identity skips",
+        "no branch is added to an unweighted detour around it",
+        net.nodes[net.output].place,
+    )
 
 
-SKIPS = Hypothesis("identity skips", "Some branches are added to unweighted detours around them.", _skips)
+SKIPS = Hypothesis(
+    "identity skips", "Some branches are added to unweighted detours around them.", _skips
+)
 
 
 def _free_units(net: PathNetwork) -> Unmet | None:
@@ -193,10 +275,16 @@ def _free_units(net: PathNetwork) -> Unmet | None:
         return Unmet("free hidden units", str(error))
     if layers:
         return None
-    return Unmet("free hidden units", "every unit is on a residual stream, before a batch norm, or read twice", "")
+    return Unmet(
+        "free hidden units",
+        "every unit is on a residual stream, before a batch norm, or read twice",
+        "",
+    )
 
 
-FREE_UNITS = Hypothesis("free hidden units", "Some layer's units have weights that act nowhere else.", _free_units)
+FREE_UNITS = Hypothesis(
+    "free hidden units", "Some layer's units have weights that act nowhere else.", _free_units
+)
 
 
 def _plain(net: PathNetwork) -> Unmet | None:
@@ -206,15 +294,23 @@ def _plain(net: PathNetwork) -> Unmet | None:
     return None
 
 
-PLAIN_WEIGHTS = Hypothesis("plain weights", "Weights are parameters, not computed from parameters.", _plain)
+PLAIN_WEIGHTS = Hypothesis(
+    "plain weights", "Weights are parameters, not computed from parameters.", _plain
+)
 
 
 def _zero_at_ties(net: PathNetwork) -> Unmet | None:
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.kind == "relu" and layer.ties != "zero":
-            return Unmet("derivative 0 at ties", f"torch gives {layer.name} the derivative {layer.ties} at q = 0", layer.place)
+            return Unmet(
+                "derivative 0 at ties",
+                f"torch gives {layer.name} the derivative {layer.ties} at q = 0",
+                layer.place,
+            )
     return None
 
 
-ZERO_AT_TIES = Hypothesis("derivative 0 at ties", "A ReLU's derivative at 0 is its gate there, 0.", _zero_at_ties)
+ZERO_AT_TIES = Hypothesis(
+    "derivative 0 at ties", "A ReLU's derivative at 0 is its gate there, 0.", _zero_at_ties
+)

@@ -9,7 +9,14 @@ from typing import Any
 from reluctant.theory.errors import NotIdentified, TooManyPaths
 from reluctant.theory.kernels import kernel_work
 from reluctant.theory.statements import CannotTry, Comparison, Statement, Trial
-from reluctant.theory.verdicts import Counterexample, Evidence, EvidenceKind, Outcome, Unmet, Verdict
+from reluctant.theory.verdicts import (
+    Counterexample,
+    Evidence,
+    EvidenceKind,
+    Outcome,
+    Unmet,
+    Verdict,
+)
 
 LIVE_SHARE = 0.2  # a check says nothing if fewer of its examples have a side that does not vanish
 
@@ -36,7 +43,9 @@ class Judgement:
         return max((c.measured for c in self.comparisons), default=None)
 
 
-def judge(statement: Statement, trial: Trial, ingredients: dict[str, Any] | None = None) -> Judgement:
+def judge(
+    statement: Statement, trial: Trial, ingredients: dict[str, Any] | None = None
+) -> Judgement:
     """Try a statement once.
 
     Args:
@@ -49,15 +58,21 @@ def judge(statement: Statement, trial: Trial, ingredients: dict[str, Any] | None
         work = kernel_work(trial.net) * trial.x.shape[0] ** 2
         if work > trial.work:
             reason = f"the kernel of {trial.x.shape[0]} examples takes {work:.1e} multiply-adds, more than {trial.work:.0e} at this effort"
-            return Judgement(Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=reason)
+            return Judgement(
+                Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=reason
+            )
     try:
         comparisons = tuple(statement.claim(trial, **(ingredients or {})))
     except (CannotTry, NotIdentified, TooManyPaths) as error:
-        return Judgement(Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=str(error))
+        return Judgement(
+            Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=str(error)
+        )
     except Exception as error:
         if not unmet:
             raise
-        return Judgement(Outcome.NOT_IMPLIED, unmet=unmet, reason=f"the conclusion cannot be measured: {error}")
+        return Judgement(
+            Outcome.NOT_IMPLIED, unmet=unmet, reason=f"the conclusion cannot be measured: {error}"
+        )
     if unmet:
         return Judgement(Outcome.NOT_IMPLIED, comparisons, unmet)
     failed = next((c for c in comparisons if not c.holds), None)
@@ -73,14 +88,21 @@ def judge(statement: Statement, trial: Trial, ingredients: dict[str, Any] | None
         return Judgement(None, comparisons)
     blind = next((c for c in live if c.is_blind), None)
     if blind is not None:
-        return Judgement(Outcome.INCONCLUSIVE, comparisons, reason=f"{blind.what}: the sample cannot tell the nearest wrong law; take more")
+        return Judgement(
+            Outcome.INCONCLUSIVE,
+            comparisons,
+            reason=f"{blind.what}: the sample cannot tell the nearest wrong law; take more",
+        )
     return Judgement(Outcome.HOLDS, comparisons)
 
 
 def describe(comparison: Comparison) -> str:
     """Say in one line where two sides differ most."""
     worst = int(comparison.excess.flatten().argmax())
-    left, right = (float(t.expand(comparison.excess.shape).flatten()[worst]) for t in (comparison.left, comparison.right))
+    left, right = (
+        float(t.expand(comparison.excess.shape).flatten()[worst])
+        for t in (comparison.left, comparison.right)
+    )
     sign = "=" if comparison.relation == "equal" else "≤"
     return f"{comparison.what}: {left:.10g} {sign} {right:.10g} is false"
 
@@ -109,7 +131,12 @@ class Tally:
 
     def evidence(self) -> Evidence | None:
         """Return what the trials that were compared amount to."""
-        compared = [c for j in self.judgements if j.outcome in (Outcome.HOLDS, Outcome.REFUTED, Outcome.INCONCLUSIVE) for c in j.comparisons]
+        compared = [
+            c
+            for j in self.judgements
+            if j.outcome in (Outcome.HOLDS, Outcome.REFUTED, Outcome.INCONCLUSIVE)
+            for c in j.comparisons
+        ]
         if not compared:
             return None
         order = list(EvidenceKind)
@@ -135,8 +162,16 @@ class Tally:
             seconds: Time taken.
         """
         outcome, reason = self._decide()
-        unmet = next((j.unmet for j in self.judgements if j.unmet), ()) if outcome is Outcome.NOT_IMPLIED else ()
-        sizes = [j.measured for j in self.judgements if j.outcome is Outcome.NOT_IMPLIED and j.measured is not None]
+        unmet = (
+            next((j.unmet for j in self.judgements if j.unmet), ())
+            if outcome is Outcome.NOT_IMPLIED
+            else ()
+        )
+        sizes = [
+            j.measured
+            for j in self.judgements
+            if j.outcome is Outcome.NOT_IMPLIED and j.measured is not None
+        ]
         return Verdict(
             statement=self.statement.id,
             subject=subject,
@@ -151,7 +186,11 @@ class Tally:
         )
 
     def _decide(self) -> tuple[Outcome, str]:
-        held, refuted, dead = self.count(Outcome.HOLDS), self.count(Outcome.REFUTED), self.count(None)
+        held, refuted, dead = (
+            self.count(Outcome.HOLDS),
+            self.count(Outcome.REFUTED),
+            self.count(None),
+        )
         if refuted:
             worst = next(j for j in reversed(self.judgements) if j.outcome is Outcome.REFUTED)
             return Outcome.REFUTED, worst.reason
@@ -160,8 +199,12 @@ class Tally:
             return Outcome.HOLDS, f"held in {held} of {held} examples that are not trivial"
         if self.count(Outcome.NOT_IMPLIED) and not held:
             first = next(j for j in self.judgements if j.unmet)
-            return Outcome.NOT_IMPLIED, "; ".join(f"{u.reason} ({u.where})" if u.where else u.reason for u in first.unmet)
+            return Outcome.NOT_IMPLIED, "; ".join(
+                f"{u.reason} ({u.where})" if u.where else u.reason for u in first.unmet
+            )
         if unsure:
             return Outcome.INCONCLUSIVE, unsure[0].reason
-        return Outcome.INCONCLUSIVE, f"both sides vanish in {dead} of {held + dead} examples; try other weights or inputs"
-
+        return (
+            Outcome.INCONCLUSIVE,
+            f"both sides vanish in {dead} of {held + dead} examples; try other weights or inputs",
+        )

@@ -14,18 +14,26 @@ _PAIRS = [(statement, family) for statement in statements() for family in FAMILI
 _FAULTS = [(statement, mutant) for statement in statements() for mutant in statement.mutants]
 
 
-@pytest.mark.parametrize(("statement", "family"), _PAIRS, ids=[f"{s.id}-{f.name}" for s, f in _PAIRS])
-def test_verdict_is_the_expected_one(statement: Statement, family: Family, examples_per_family: int) -> None:
+@pytest.mark.parametrize(
+    ("statement", "family"), _PAIRS, ids=[f"{s.id}-{f.name}" for s, f in _PAIRS]
+)
+def test_verdict_is_the_expected_one(
+    statement: Statement, family: Family, examples_per_family: int
+) -> None:
     verdict = verify_family(statement, family, examples=examples_per_family)
     ledger.deposit(verdict)
     assert verdict.outcome is verdict.expected, f"{verdict.outcome}: {verdict.reason}"
 
 
-@pytest.mark.parametrize(("statement", "mutant"), _FAULTS, ids=[f"{s.id}-{m.name}" for s, m in _FAULTS])
+@pytest.mark.parametrize(
+    ("statement", "mutant"), _FAULTS, ids=[f"{s.id}-{m.name}" for s, m in _FAULTS]
+)
 def test_mutant_is_killed(statement: Statement, mutant: Mutant) -> None:
     result = hunt(statement, mutant)
     ledger.deposit(result)
-    assert result.killed, f"{statement.id} does not notice “{mutant.name}” in {result.trials} examples"
+    assert result.killed, (
+        f"{statement.id} does not notice “{mutant.name}” in {result.trials} examples"
+    )
 
 
 def test_every_statement_has_a_mutant() -> None:

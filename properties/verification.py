@@ -31,7 +31,9 @@ def make_trial(specimen: Specimen) -> Trial:
     return Trial(specimen.module, specimen.x, torch.Generator().manual_seed(specimen.seed))
 
 
-def verify_family(statement: Statement, family: Family, *, examples: int = 10, seed_: int = 0) -> Verdict:
+def verify_family(
+    statement: Statement, family: Family, *, examples: int = 10, seed_: int = 0
+) -> Verdict:
     """Try one statement on specimens of one family, and shrink what refutes it.
 
     Args:
@@ -63,7 +65,14 @@ def verify_family(statement: Statement, family: Family, *, examples: int = 10, s
     return tally.verdict(family.name, expected, time.perf_counter() - started)
 
 
-def hunt(statement: Statement, mutant: Mutant, *, families: Sequence[Family] = FAMILIES, examples: int = 40, seed_: int = 0) -> MutantResult:
+def hunt(
+    statement: Statement,
+    mutant: Mutant,
+    *,
+    families: Sequence[Family] = FAMILIES,
+    examples: int = 40,
+    seed_: int = 0,
+) -> MutantResult:
     """Look for an example on which a deliberate fault is noticed.
 
     Args:
@@ -90,11 +99,15 @@ def hunt(statement: Statement, mutant: Mutant, *, families: Sequence[Family] = F
         try:
             _searched(family, examples, seed_, [Phase.generate])(attempt)()
         except _Refuted:
-            return MutantResult(statement.id, mutant.name, True, tried, f"{family.name}: {found[-1]}")
+            return MutantResult(
+                statement.id, mutant.name, True, tried, f"{family.name}: {found[-1]}"
+            )
     return MutantResult(statement.id, mutant.name, False, tried, "never noticed")
 
 
-def _searched(family: Family, examples: int, seed_: int, phases: Iterable[Phase]) -> Callable[[Callable[[Specimen], None]], Callable[[], None]]:
+def _searched(
+    family: Family, examples: int, seed_: int, phases: Iterable[Phase]
+) -> Callable[[Callable[[Specimen], None]], Callable[[], None]]:
     def wrap(attempt: Callable[[Specimen], None]) -> Callable[[], None]:
         def anonymous(specimen: Specimen) -> None:
             attempt(specimen)
@@ -114,7 +127,9 @@ def _searched(family: Family, examples: int, seed_: int, phases: Iterable[Phase]
     return wrap
 
 
-def _counterexample(statement: Statement, family: Family, specimen: Specimen, judgement: Judgement) -> Counterexample:
+def _counterexample(
+    statement: Statement, family: Family, specimen: Specimen, judgement: Judgement
+) -> Counterexample:
     failed = next(c for c in judgement.comparisons if not c.holds)
     numbers = {
         "weights": {name: p.detach().tolist() for name, p in specimen.module.named_parameters()},
@@ -126,7 +141,13 @@ def _counterexample(statement: Statement, family: Family, specimen: Specimen, ju
     return Counterexample(describe(failed), numbers, line)
 
 
-def verify(statements: Iterable[str] | None = None, profile: str = "dev", progress: Progress | None = None, *, seed_: int = 0) -> Report:
+def verify(
+    statements: Iterable[str] | None = None,
+    profile: str = "dev",
+    progress: Progress | None = None,
+    *,
+    seed_: int = 0,
+) -> Report:
     """Try every statement on every family, and hunt every mutant.
 
     Args:
@@ -158,7 +179,9 @@ def verify(statements: Iterable[str] | None = None, profile: str = "dev", progre
                 done += 1
     except KeyboardInterrupt:
         notes = (f"interrupted after {done} of {steps} steps",)
-    return Report("the property suite", tuple(verdicts), tuple(mutants), environment(seed_, profile), notes)
+    return Report(
+        "the property suite", tuple(verdicts), tuple(mutants), environment(seed_, profile), notes
+    )
 
 
 def environment(seed_: int, profile: str) -> dict[str, str]:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
 
+from reluctant.models import (
+    Architecture,
+    FeatureNetwork,
+    GatedNetwork,
+    copy_fresh,
+    he,
+    initialise,
+    make_conv,
+    make_fc,
+    make_residual,
+    signs,
+)
 from reluctant.reports.exhibits import (
     Column,
     Exhibit,
@@ -23,19 +35,35 @@ from reluctant.reports.exhibits import (
     ours,
 )
 from reluctant.reports.experiment import Experiment, Profile
+from reluctant.reports.intervals import fitted_exponent
 from reluctant.reports.records import Record, group
-from reluctant.reports.style import QUIET, make_axes
+from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes
+from reluctant.theory.kernels import ntk_law
+from reluctant.theory.tangents import value_kernel
+from reluctant.theory.tracing import trace
 
-_INPUTS: Final = 8
-_EXAMPLES: Final = 12
+_EXAMPLES: Final = 8
+_OWN: Final = "own gates, d = 3"
+
+#: Input shape, and the network of a given width.
+_NETWORKS: Final[Mapping[str, tuple[tuple[int, ...], Callable[..., Architecture]]]] = {
+    **{
+        f"d = {depth}": ((8,), lambda w, depth=depth, **k: make_fc((8,), [w] * (depth - 1), **k))
+        for depth in (2, 3, 5)
+    },
+    "convolutional": ((1, 6), lambda w, **k: make_conv((1, 6), [w] * 2, **k)),
+    "two skips": ((8,), lambda w, **k: make_residual((8,), w, skips=2, **k)),
+    _OWN: ((8,), lambda w, **k: make_fc((8,), [w] * 2, **k)),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Name one draw of gates, inputs and value weights."""
+    """Name one draw of inputs and gates, at which the value weights are drawn several times."""
 
-    depth: int
+    network: str
     width: int
+    draws: int
     seed: int
 
 
@@ -45,91 +73,99 @@ class Concentration(Experiment[Setting]):
     name = "concentration"
     title = "The tangent kernel against its law as width grows"
     about = (
-        "With gates that do not depend on the value weights, the expected tangent kernel of a "
-        "fully connected network is $d\\,\\sigma^{2(d-1)} H$ at any width; the kernel of a single "
-        "draw of weights comes to it at the rate $w^{-1/2}$ when the depth is fixed. Gates are "
-        "drawn at random, weights are $\\pm\\sigma$ with $\\sigma = \\sqrt{2/w}$, and the error is "
-        "that of the whole matrix relative to its law, in the Frobenius norm."
+        "With gates that do not depend on the value weights, the expected tangent kernel is a "
+        "derivative of the neural path kernel, at any width: $d\\,\\sigma^{2(d-1)} H$ for a fully "
+        "connected network with one $\\sigma$. The kernel of a single draw of weights comes to it "
+        "at the rate $w^{-1/2}$ when the depth is fixed. The gates are those of a second random "
+        "network, drawn independently and held; the value weights are $\\pm\\sigma$ with "
+        "$\\sigma^2 = 2/w$, divided by the window's size in a convolution, and are drawn anew; "
+        "inputs are Gaussian. The error is that of the matrix of all pairs of inputs relative to its law, in "
+        "the Frobenius norm. The control is a network with its own gates, which do depend on the "
+        "weights: there the law is not implied."
     )
-    statements = ("ntk.fc-expectation", "ntk.fc-limit")
-    papers = ("npf", "dgn")
+    statements = (
+        "ntk.fc-expectation",
+        "ntk.fc-limit",
+        "conv.ntk",
+        "skip.ntk",
+        "ntk.dependent-gates",
+    )
+    papers = ("npf", "dgn", "dlgn")
+    code = ("reluctant.models", "reluctant.theory", "reluctant.reports.intervals")
 
     def grid(self, profile: Profile) -> tuple[Setting, ...]:
-        """Return depths, widths and seeds."""
-        widths = {
-            "smoke": (8, 32),
-            "quick": (8, 16, 32, 64, 128, 256, 512),
-            "full": (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+        """Return networks, widths and seeds."""
+        widths, draws, seeds = {
+            "smoke": ((4, 8, 16), 4, 1),
+            "quick": ((8, 32, 128, 512), 8, 3),
+            "full": ((8, 16, 32, 64, 128, 256, 512, 1024), 16, 16),
         }[profile]
-        depths = (3,) if profile == "smoke" else (2, 3, 5)
-        seeds = {"smoke": 2, "quick": 8, "full": 32}[profile]
-        return tuple(Setting(d, w, s) for d in depths for w in widths for s in range(seeds))
+        networks = ("d = 3", _OWN) if profile == "smoke" else tuple(_NETWORKS)
+        return tuple(
+            Setting(network, width, draws, seed)
+            for network in networks
+            for width in widths
+            for seed in range(seeds)
+        )
 
     def run(self, config: Setting) -> Mapping[str, Any]:
-        """Return the relative error of one draw."""
-        random = np.random.default_rng([config.seed, config.depth, config.width])
-        x = random.standard_normal((_EXAMPLES, _INPUTS)) / math.sqrt(_INPUTS)
-        hidden = config.depth - 1
-        gates = random.integers(0, 2, size=(hidden, _EXAMPLES, config.width)).astype(float)
-        sigma = math.sqrt(2 / config.width)
-        sizes = [_INPUTS, *[config.width] * hidden, 1]
-        weights = [sigma * random.choice((-1.0, 1.0), size=shape) for shape in pairwise(sizes)]
-        kernel = _tangent_kernel(x, gates, weights)
-        paths = np.prod(gates @ gates.transpose(0, 2, 1), axis=0)
-        law = config.depth * sigma ** (2 * hidden) * (x @ x.T) * paths
-        return {"error": float(np.linalg.norm(kernel - law) / np.linalg.norm(law))}
+        """Return the relative error of each draw, their root mean square, and that of the mean."""
+        draws = torch.Generator().manual_seed(config.seed)  # the same inputs at every width
+        shape, make = _NETWORKS[config.network]
+        x = torch.randn(_EXAMPLES, *shape, generator=draws, dtype=torch.float64)
+        value = make(config.width, generator=draws, dtype=torch.float64)
+        module: nn.Module = value
+        if config.network != _OWN:
+            features = FeatureNetwork(copy_fresh(value, he(), draws), frozen=True)
+            module = GatedNetwork(value, features)
+        net = trace(module, x)
+        variance = {name: _variance(p, config.width) for name, p in module.named_parameters()}
+        law_of_values = signs([math.sqrt(_variance(p, config.width)) for p in value.parameters()])
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for _ in range(config.draws):
+            initialise(value, law_of_values, draws)
+            kernel = value_kernel(net, x, net.gates(x), net.weight_values())
+            is_same = pairs and config.network != _OWN
+            law = pairs[0][1] if is_same else ntk_law(net, x, variance=variance)
+            pairs.append((kernel, law))
+        errors = [float((kernel - law).norm() / law.norm()) for kernel, law in pairs]
+        mean, law = (torch.stack(matrices).mean(0) for matrices in zip(*pairs, strict=True))
+        return {
+            "errors": errors,
+            "error": math.sqrt(math.fsum(e * e for e in errors) / len(errors)),
+            "error of the mean": float((mean - law).norm() / law.norm()),
+        }
 
     def cost(self, config: Setting) -> float:
-        """Return the number of products in the matrices of weights."""
-        return float(1 + config.depth * config.width**2 / 1e5)
+        """Return the number of weights of the hidden layers, in a rough unit."""
+        return 1.0 + config.draws * config.width**2 / 2e5
 
     def draw(self, records: Sequence[Record]) -> tuple[Exhibit, ...]:
         """Return the decay by width, and the fitted exponents."""
-        canvas, axes = make_axes(height=2.2)
         rows = []
-        for (depth,), members in group(records, "depth").items():
-            by_width = group(members, "width")
-            widths = [width for (width,) in by_width]
-            points = [mean_and_spread(r["error"] for r in runs) for runs in by_width.values()]
-            means, spreads = zip(*points, strict=True)
-            axes.errorbar(widths, means, spreads, label=f"$d = {depth}$")
-            narrowest, *_ = by_width.values()
-            *_, widest = by_width.values()
-            slope, radius = fitted_exponent(members)
+        for (network,), runs in group(records, "network").items():
+            slope, radius = fitted_exponent(*_points(runs))
+            by_width = list(group(runs, "width").values())
             rows.append(
                 (
-                    label(str(depth)),
-                    ours(narrowest, "error", digits=3),
-                    ours(widest, "error", digits=3),
-                    derived(slope, members, "slope of log error on log width"),
-                    derived(radius, members, "half-width of the 95 % interval"),
+                    label(f"fully connected, {network}" if network.startswith("d") else network),
+                    ours(by_width[0], "error", digits=3),
+                    ours(by_width[-1], "error", digits=3),
+                    derived(slope, runs, "slope of log error on log width"),
+                    derived(radius, runs, "half-width of Student's 95 % interval"),
                 )
             )
-        low, high = axes.get_xlim()[0], max(r.config["width"] for r in records)
-        guide = np.array([max(low, 8), high])
-        axes.plot(guide, 1.1 * guide**-0.5, color=QUIET, lw=0.7, ls=":", marker="", zorder=1)
-        middle = float(np.sqrt(guide[0] * guide[1]))
-        axes.annotate("$w^{-1/2}$", (middle, 1.1 * middle**-0.5), color=QUIET, ha="right", va="top",
-                      xytext=(-2, -2), textcoords="offset points", fontsize=7.5)  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlabel="width $w$", ylabel="relative error")
-        axes.legend()
+        widths = sorted({int(r.config["width"]) for r in records})
         return (
-            Figure(
-                "concentration-decay",
-                "Error of the tangent kernel of one draw of $\\pm\\sigma$ weights relative to "
-                "$d\\,\\sigma^{2(d-1)} H$, with one standard deviation over draws. The dotted "
-                "line falls like $w^{-1/2}$.",
-                "Relative error against width on logarithmic axes, one line a depth. All lines "
-                "fall parallel to the dotted line of slope minus one half; deeper networks lie "
-                "higher.",
-                canvas,
-            ),
+            _picture(records),
             Table(
                 "concentration-rates",
-                "Fitted exponent of the decay in width by depth, with the half-width of its 95 % "
-                "interval; theory says $-1/2$.",
+                f"Relative error at the narrowest and the widest network ($w = {widths[0]}$ and "
+                f"${widths[-1]}$; mean and standard deviation over draws of gates), and the fitted "
+                "exponent of its decay with the half-width of its 95 % interval; theory says "
+                "$-1/2$ for all but own gates.",
                 (
-                    Column("$d$"),
+                    Column("network"),
                     Column("narrowest", "ours"),
                     Column("widest", "ours"),
                     Column("exponent", "ours"),
@@ -140,31 +176,58 @@ class Concentration(Experiment[Setting]):
         )
 
 
-def fitted_exponent(records: Sequence[Record]) -> tuple[float, float]:
-    """Return the slope of log error on log width, and half its 95 % interval.
+def _variance(weight: Tensor, width: int) -> float:
+    """Return σ² of a layer: 2/w, divided by the size of its window."""
+    return 2 / (width * weight[0, 0].numel())
 
-    The interval is Student's for the residuals of the line, so it is about the range of widths
-    that was run and says nothing about smaller corrections to the power.
+
+def _points(records: Sequence[Record]) -> tuple[list[float], list[float]]:
+    """Return the width and the error of every draw of gates.
+
+    Draws of values at the same gates are not independent of each other, so they count as one.
     """
-    widths = np.log([float(r.config["width"]) for r in records])
-    errors = np.log([float(r["error"]) for r in records])
-    if len(set(widths.tolist())) < 2 or len(widths) < 3:
-        return math.nan, math.nan
-    fit = stats.linregress(widths, errors)
-    return float(fit.slope), float(fit.stderr * stats.t.ppf(0.975, len(widths) - 2))
+    return [float(r.config["width"]) for r in records], [float(r["error"]) for r in records]
 
 
-def _tangent_kernel(
-    x: NDArray[Any], gates: NDArray[Any], weights: list[NDArray[Any]]
-) -> NDArray[Any]:
-    """Sum over layers the Gram matrices of what enters a layer times those of what leaves it."""
-    entering = [x]
-    for mask, weight in zip(gates, weights, strict=False):
-        entering.append((entering[-1] @ weight) * mask)
-    leaving = np.ones((len(x), 1))
-    kernel = np.zeros((len(x), len(x)))
-    for layer in range(len(weights) - 1, -1, -1):
-        kernel += (entering[layer] @ entering[layer].T) * (leaving @ leaving.T)
-        if layer > 0:
-            leaving = (leaving @ weights[layer].T) * gates[layer - 1]
-    return kernel
+def _picture(records: Sequence[Record]) -> Figure:
+    found = group(records, "network")
+    dense = {key: runs for (key,), runs in found.items() if key.startswith("d ")}
+    others = {key: runs for (key,), runs in found.items() if key not in dense}
+    canvas, panels = make_axes(1, 2, width="page", height=2.5, sharex=True, sharey=True)
+    for axes, networks in zip(panels.flat, (dense, others), strict=True):
+        for index, (network, runs) in enumerate(networks.items()):
+            _decay(axes, network, runs, index + (3 if networks is others else 0))
+        axes.set(xscale="log", yscale="log", xlabel="width $w$")
+        if networks:
+            axes.legend(loc="lower left")
+    panels[0, 0].set(ylabel="relative error")
+    low, high = panels[0, 0].get_ylim()
+    panels[0, 0].set(ylim=(low * (low / high) ** 0.35, high))
+    return Figure(
+        "concentration-decay",
+        "Error of the tangent kernel of one draw of $\\pm\\sigma$ weights relative to its law, "
+        "root mean square over draws, with one standard deviation over draws of gates, and the "
+        "fitted line; the legend has its slope with Student's 95 % interval. Left: fully connected networks of depth $d$. Right: "
+        "circular convolutions with pooling, a network with two skips, and as control a fully "
+        "connected one with its own gates.",
+        "Relative error against width on logarithmic axes. With gates from elsewhere all lines "
+        "fall with slopes near minus one half, deeper networks higher; with its own gates the "
+        "error levels off.",
+        canvas,
+        "page",
+    )
+
+
+def _decay(axes: Axes, network: str, records: Sequence[Record], index: int) -> None:
+    """Plot one network's errors with the line through them."""
+    sizes, errors = _points(records)
+    slope, radius = fitted_exponent(sizes, errors)
+    by_width = {w: [e for v, e in zip(sizes, errors, strict=True) if v == w] for w in sizes}
+    means, spreads = zip(*(mean_and_spread(e) for e in by_width.values()), strict=True)
+    look = {"color": QUIET if network == _OWN else COLOURS[index], "marker": MARKERS[index]}
+    text = f"${network}$" if network.startswith("d ") else network.replace("d = 3", "$d = 3$")
+    text = f"{text}: ${slope:.2f} \\pm {radius:.2f}$"
+    axes.errorbar(list(by_width), means, spreads, ls="", label=text, **look)
+    centre = np.mean(np.log(sizes)), np.mean(np.log(errors))
+    line = np.exp(centre[1] + slope * (np.log(list(by_width)) - centre[0]))
+    axes.plot(list(by_width), line, ls=LINES[index], lw=0.8, marker="", color=look["color"])

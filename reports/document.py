@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +19,12 @@ class NamedText(Protocol):
     @property
     def name(self) -> str:
         """Return the name."""
+        ...
 
     @property
     def text(self) -> str:
         """Return the sentence."""
+        ...
 
 
 class StatementLike(Protocol):
@@ -32,34 +33,42 @@ class StatementLike(Protocol):
     @property
     def id(self) -> str:
         """Return the identifier, such as ``dual.psd``."""
+        ...
 
     @property
     def title(self) -> str:
         """Return the heading."""
+        ...
 
     @property
     def kind(self) -> str:
         """Return the kind: one letter of E, X, L, B, F, N, M."""
+        ...
 
     @property
     def latex(self) -> str:
         """Return a formula, or prose with formulas between dollar signs."""
+        ...
 
     @property
     def sources(self) -> Sequence[str]:
         """Return where it stands, such as ``npf, theorem 5.1``."""
+        ...
 
     @property
     def hypotheses(self) -> Sequence[NamedText]:
         """Return what it needs."""
+        ...
 
     @property
     def expected(self) -> Outcome:
         """Return the outcome that theory predicts where the hypotheses hold."""
+        ...
 
     @property
     def mutants(self) -> Sequence[NamedText]:
         """Return the deliberate faults that its check must notice."""
+        ...
 
 
 KINDS: Final = {
@@ -230,52 +239,9 @@ class Document:
         """Return the titles by identifier."""
         return {s.id: s.title for s in self.statements}
 
-    def abstract(self) -> str:
-        """Return the abstract: what was tried, and what came of it, in numbers."""
-        count, power = self.outcomes, self.report.mutants
-        papers = {key for s in self.statements for key in _papers(s.sources)}
-        tried = len({v.statement for v in self.report.verdicts})
-        trials = sum(v.evidence.trials for v in self.report.verdicts if v.evidence)
-        parts = [
-            "A theorem about ReLU networks is believed here only after an attempt to break it. "
-            f"{_count(tried, 'statement')} of the dual (path) view, restated from "
-            f"{_count(len(papers), 'paper')} with the hypotheses that each needs, "
-            f"{'is' if tried == 1 else 'are'} tried on "
-            f"{_count(len(self.subjects), 'family', 'families')} of networks: "
-            f"{_count(len(self.report.verdicts), 'verdict')} from {_grouped(trials)} examples, "
-            f"of which {count['HOLDS']} hold, {count['REFUTED']} are refuted by an example "
-            f"and {count['NOT_IMPLIED']} are not implied because a hypothesis is not met."
-        ]
-        if power:
-            killed = sum(m.killed for m in power)
-            parts.append(
-                "So that a green verdict means something, "
-                f"{_count(len(power), 'deliberate fault')} "
-                f"{'was' if len(power) == 1 else 'were'} put into the statements: the checks "
-                f"noticed {killed}."
-            )
-        if self.report.failures:
-            parts.append(
-                f"{_count(len(self.report.failures), 'verdict differs', 'verdicts differ')} "
-                "from what theory predicts."
-            )
-        elif self.report.verdicts:
-            parts.append("No verdict differs from what theory predicts.")
-        if self.sections:
-            parts.append(
-                f"{_count(len(self.sections), 'experiment')} "
-                f"{'measures' if len(self.sections) == 1 else 'measure'} what no theorem decides."
-            )
-        if self.profile != "full":
-            parts.append(
-                f"This is the {self.profile} profile: small data, few seeds; its accuracies are "
-                "not comparable with published ones."
-            )
-        return " ".join(parts)
-
     def cited(self) -> tuple[str, ...]:
         """Return the keys of the papers that are cited, each once."""
-        keys = [key for s in self.statements for key in _papers(s.sources)]
+        keys = [key for s in self.statements for key in papers_of(s.sources)]
         keys += [key for section in self.sections for key in section.papers]
         keys += [key for entry in self.mismatches for key in entry.paper.split(", ")]
         return tuple(key for key in dict.fromkeys(keys) if key in references())
@@ -304,43 +270,11 @@ def evidence_of(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(kind.value for kind in EvidenceKind if kind in kinds)
 
 
-def scientific(value: float | None) -> str:
-    """Return a small number as one reads it: ``0.31``, ``2.0 × 10⁻⁹``.
-
-    >>> scientific(2e-9)
-    '2.0 × 10⁻⁹'
-    """
-    if value is None:
-        return ""
-    if not math.isfinite(value) or value == 0 or 100 <= abs(value) < 1e4:
-        return f"{value:.0f}"
-    if 1e-2 <= abs(value) < 100:
-        return f"{value:.2g}"
-    mantissa, _, exponent = f"{value:.1e}".partition("e")
-    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa} × 10{power}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as one reads it."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
-
-
-def _papers(sources: Iterable[str]) -> list[str]:
+def papers_of(sources: Iterable[str]) -> list[str]:
+    """Return the keys of the papers that sources name."""
     return [key for key in (split_source(source)[0] for source in sources) if key]
 
 
 def _size(verdict: Verdict) -> int:
     example: Any = verdict.counterexample
     return len(str(example.numbers)) if example else 1 << 30
-
-
-def _count(count: int, noun: str, plural: str = "") -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
-
-
-def _grouped(count: int) -> str:
-    return f"{count:,}".replace(",", "\u202f")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from reluctant.reports.document import Document, Section, StatementLike, remarks
-from reluctant.reports.exhibits import Exhibit, Figure, Provenance, Table
+from reluctant.reports.document import Document, StatementLike, remarks
+from reluctant.reports.exhibits import Figure
 from reluctant.reports.experiment import Experiment, Profile, Progress
 from reluctant.reports.figures import write_figure
 from reluctant.reports.latex_tables import to_latex
@@ -22,10 +22,11 @@ from reluctant.reports.paper import render_paper
 from reluctant.reports.prose import for_html, for_typst, is_prose
 from reluctant.reports.provenance import hardware, versions
 from reluctant.reports.published import mismatches
-from reluctant.reports.records import PROFILES, Store
+from reluctant.reports.records import PROFILES
 from reluctant.reports.references import bibliography
 from reluctant.reports.registry import experiments
-from reluctant.reports.runner import Results, collect, report_store, run
+from reluctant.reports.runner import report_store
+from reluctant.reports.sections import gather, make_sections
 from reluctant.reports.style import style
 from reluctant.reports.suite import Verify, suite_report
 from reluctant.theory.errors import InputError
@@ -102,7 +103,7 @@ def write_report(
     store = report_store(output, [Path(folder) for folder in published])
 
     shares = _Shares(progress, len(chosen))
-    gathered = [_gather(e, profile, store, shares.part(i)) for i, e in enumerate(chosen)]
+    gathered = [gather(e, profile, store, shares.part(i)) for i, e in enumerate(chosen)]
     report = suite_report(
         [statement.id for statement in registry],
         profile,
@@ -113,7 +114,7 @@ def write_report(
     shares.say(len(chosen) + 1, "setting the paper and the page")
 
     with style():
-        sections, gaps = _sections(gathered)
+        sections, gaps = make_sections(gathered)
         environment = {**versions(), **hardware(), **report.environment}
         document = Document(
             TITLE, profile, report, registry, sections, mismatches(), environment, report.notes
@@ -156,77 +157,6 @@ def check_formulas(statements: Sequence[StatementLike]) -> None:
                 for_html(text)
         except InputError as error:
             raise InputError(f"statement {statement.id}: {error}") from error
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Gathered:
-    experiment: Experiment[Any]
-    profile: str
-    results: Results
-
-
-def _gather(
-    experiment: Experiment[Any], profile: Profile, store: Store, progress: Progress | None
-) -> _Gathered:
-    full = collect(experiment, "full", store)
-    if profile != "full" and full.records and not full.gaps:
-        return _Gathered(experiment, "full", full)
-    return _Gathered(experiment, profile, run(experiment, profile, store, progress))
-
-
-def _sections(gathered: Sequence[_Gathered]) -> tuple[tuple[Section, ...], list[str]]:
-    sections, lost = [], []
-    for item in gathered:
-        experiment, results = item.experiment, item.results
-        gaps = [gap.reason for gap in results.gaps]
-        exhibits: tuple[Exhibit, ...] = ()
-        if results.records:
-            try:
-                exhibits = experiment.draw(results.records)
-            except Exception as error:  # one broken drawing must not cost the others
-                gaps.append(f"not drawn: {type(error).__name__}: {error}")
-            else:
-                _check_cited(exhibits, results, experiment.name)
-        provenance = Provenance(
-            tuple(p for p in PROFILES if any(r.profile == p for r in results.records)),
-            len(results.records),
-            tuple(_tally(gaps)),
-            results.older,
-        )
-        lost += [f"{experiment.name}: {reason}" for reason in provenance.gaps]
-        sections.append(
-            Section(
-                experiment.name,
-                experiment.title,
-                experiment.about,
-                experiment.statements,
-                experiment.papers,
-                exhibits,
-                provenance,
-                item.profile,
-                sum(r.seconds for r in results.records),
-                tuple(dict.fromkeys(_machine(r.hardware) for r in results.records)),
-            )
-        )
-    return tuple(sections), lost
-
-
-def _check_cited(exhibits: Sequence[Exhibit], results: Results, name: str) -> None:
-    """Refuse a number whose record is not among those that were drawn."""
-    there = {record.name for record in results.records}
-    for exhibit in exhibits:
-        if isinstance(exhibit, Table) and not exhibit.cited <= there:
-            raise InputError(f"table {exhibit.name} of {name} has a number from no record at hand")
-
-
-def _tally(reasons: Sequence[str]) -> Iterator[str]:
-    for reason in dict.fromkeys(reasons):
-        count = reasons.count(reason)
-        yield reason if count == 1 else f"{reason} ({count} configurations)"
-
-
-def _machine(found: Mapping[str, str]) -> str:
-    return found.get("accelerator") or found.get("processor", "not recorded")
 
 
 def _statements() -> tuple[StatementLike, ...]:

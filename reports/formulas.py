@@ -1,8 +1,8 @@
 r"""Formulas: the part of LaTeX that this project writes, read into a tree.
 
 One parser, so that the paper (Typst) and the page (MathML) cannot read a formula differently.
-Everything outside the tables below is refused with its name and place: a formula is never printed
-half understood.
+Everything outside :mod:`reluctant.reports.latex_signs` is refused with its name and place: a
+formula is never printed half understood.
 """
 
 from __future__ import annotations
@@ -10,172 +10,43 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
+from reluctant.reports.formula_nodes import (
+    Accent,
+    Alphabet,
+    Fenced,
+    Fraction,
+    Grid,
+    Node,
+    Root,
+    Row,
+    Scripts,
+    Space,
+    Symbol,
+    Words,
+)
+from reluctant.reports.latex_signs import (
+    ACCENTS,
+    ALPHABETS,
+    BARS,
+    CLOSING,
+    DELIMITERS,
+    FUNCTIONS,
+    GREEK,
+    GRIDS,
+    IGNORED,
+    LARGE,
+    OPENING,
+    OPERATORS,
+    RAISED,
+    SCRIPTS,
+    SIGNS,
+    SPACES,
+    WORDS,
+)
 from reluctant.theory.errors import InputError
 
-Role: TypeAlias = Literal[
-    "variable", "number", "operator", "large", "open", "close", "punctuation", "function"
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """Be one letter, number, sign or function name."""
-
-    text: str
-    role: Role
-    upright: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Be plain text inside a formula."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Be a space, in em."""
-
-    em: float
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Be a sequence of nodes."""
-
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scripts:
-    """Be a node with what stands below and above it."""
-
-    base: Node
-    below: Node | None
-    above: Node | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fraction:
-    """Be a fraction, or a binomial coefficient."""
-
-    over: Node
-    under: Node
-    is_binomial: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """Be a square root, or another with an index."""
-
-    body: Node
-    index: Node | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Accent:
-    """Be a node with a mark over or under it."""
-
-    mark: str
-    body: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Alphabet:
-    """Be letters of another alphabet: ``bb``, ``cal``, ``bold``, ``upright`` or ``sans``."""
-
-    name: str
-    body: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Fenced:
-    """Be a node between delimiters that grow with it; an empty delimiter is not printed."""
-
-    left: str
-    body: Node
-    right: str
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """Be the cells of ``matrix``, ``cases`` or ``aligned``."""
-
-    name: str
-    rows: tuple[tuple[Node, ...], ...]
-
-
-Node: TypeAlias = (
-    Symbol | Words | Space | Row | Scripts | Fraction | Root | Accent | Alphabet | Fenced | Grid
-)
-
-_GREEK: Final = dict(
-    zip(
-        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu "
-        "xi pi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma "
-        "Upsilon Phi Psi Omega ell partial nabla infty hbar emptyset varnothing top bot aleph "
-        "dots ldots cdots vdots prime Re Im".split(),
-        "αβγδϵεζηθϑικλμνξπρστυϕφχψωΓΔΘΛΞΠΣΥΦΨΩℓ∂∇∞ℏ∅∅⊤⊥ℵ……⋯⋮′ℜℑ",
-        strict=True,
-    )
-)
-_OPERATORS: Final = dict(
-    zip(
-        "le leq ge geq ne neq equiv approx sim simeq propto in notin ni subset subseteq supset "
-        "supseteq cup cap setminus times cdot odot otimes oplus circ star ast pm mp div to "
-        "rightarrow leftarrow mapsto Rightarrow Leftarrow Leftrightarrow implies iff forall exists "
-        "neg land lor wedge vee mid parallel perp ll gg succeq preceq succ prec mathbin cong asymp "
-        "longrightarrow leftrightarrow hookrightarrow doteq triangleq coloneqq bullet "
-        "colon".split(),
-        "≤≤≥≥≠≠≡≈∼≃∝∈∉∋⊂⊆⊃⊇∪∩∖×⋅⊙⊗⊕∘⋆∗±∓÷→→←↦⇒⇐⇔⟹⟺∀∃¬∧∨∧∨∣∥⟂≪≫⪰⪯≻≺\0≅≍⟶↔↪≐≜≔∙:",
-        strict=True,
-    )
-)
-del _OPERATORS["mathbin"]
-_LARGE: Final = dict(
-    zip(
-        "sum prod int bigcup bigcap bigoplus bigotimes bigodot coprod bigwedge bigvee".split(),
-        "∑∏∫⋃⋂⨁⨂⨀∐⋀⋁",
-        strict=True,
-    )
-)
-_FUNCTIONS: Final = frozenset(
-    "max min sup inf lim log ln exp det dim ker arg sin cos tan arccos arcsin tanh Pr gcd "
-    "limsup liminf deg".split()
-)
-_DELIMITERS: Final = {
-    "langle": "⟨", "rangle": "⟩", "lvert": "|", "rvert": "|", "vert": "|", "lVert": "‖",
-    "rVert": "‖", "Vert": "‖", "|": "‖", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈",
-    "rceil": "⌉", "{": "{", "}": "}", "lbrace": "{", "rbrace": "}", "lbrack": "[", "rbrack": "]",
-}  # fmt: skip
-_OPENING: Final = frozenset("([{⟨⌊⌈")
-_CLOSING: Final = frozenset(")]}⟩⌋⌉")
-_SPACES: Final = {
-    ",": 3 / 18, ":": 4 / 18, ">": 4 / 18, ";": 5 / 18, " ": 6 / 18, "!": -3 / 18, "quad": 1.0,
-    "qquad": 2.0, "enspace": 0.5, "~": 6 / 18,
-}  # fmt: skip
-_ACCENTS: Final = {
-    "hat": "hat", "widehat": "hat", "tilde": "tilde", "widetilde": "tilde", "bar": "bar",
-    "overline": "line", "vec": "vec", "dot": "dot", "ddot": "ddot", "underline": "underline",
-}  # fmt: skip
-_ALPHABETS: Final = {
-    "mathbb": "bb", "mathcal": "cal", "mathscr": "cal", "mathbf": "bold", "boldsymbol": "bold",
-    "bm": "bold", "mathrm": "upright", "mathsf": "sans", "mathit": "italic", "mathfrak": "frak",
-}  # fmt: skip
-_WORDS: Final = frozenset("text textrm mbox textnormal".split())
-_GRIDS: Final = frozenset("matrix pmatrix bmatrix vmatrix cases aligned".split())
-_SCRIPTS: Final = frozenset("in out min max cv fc blk pre post eff cl tr ReLU SF VT".split())
-_IGNORED: Final = frozenset(
-    "displaystyle textstyle limits nolimits big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr "
-    "middle".split()
-)
-_RAISED: Final = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
-_BARS: Final = frozenset("|‖")
-_SIGNS: Final = {"-": "−", "*": "∗", "=": "=", "+": "+", "<": "<", ">": ">", "/": "/", ":": ":"}
 _TOKEN: Final = re.compile(r"\\(?:[A-Za-z]+\*?|.)|[0-9]+(?:\.[0-9]+)?|\s+|.", re.DOTALL)
 
 
@@ -189,6 +60,17 @@ def parse(source: str) -> Row:
         InputError: If a command is not known or a bracket does not close; says which and where.
     """
     return _Parser(source).formula()
+
+
+def clauses(row: Row) -> tuple[Row, ...]:
+    r"""Split a formula at its wide spaces (``\quad``): between them a line may break."""
+    found: list[list[Node]] = [[]]
+    for item in row.items:
+        if isinstance(item, Space) and item.em >= 1:
+            found.append([])
+        else:
+            found[-1].append(item)
+    return tuple(Row(tuple(items)) for items in found if items)
 
 
 class _Parser:
@@ -207,7 +89,7 @@ class _Parser:
         column = self.tokens[self.at][1] if self.at < len(self.tokens) else len(self.source)
         return InputError(
             f"the formula {self.source!r} cannot be set: {what} (column {column + 1}); "
-            "rewrite it, or add the command to reluctant.reports.formulas"
+            "rewrite it, or add the command to reluctant.reports.latex_signs"
         )
 
     def peek(self) -> str:
@@ -228,12 +110,12 @@ class _Parser:
         while (token := self.peek()) and token not in stops and token != "}":
             if token in (r"\right", r"\end"):
                 break
-            if token in ("^", "_", "'") or token in _RAISED:
+            if token in ("^", "_", "'") or token in RAISED:
                 base: Node = items.pop() if items else Row(())
                 items.append(self.scripts(base))
                 continue
             node = self.atom()
-            if isinstance(node, Symbol) and node.text in _BARS and node.role == "operator":
+            if isinstance(node, Symbol) and node.text in BARS and node.role == "operator":
                 node = Symbol(node.text, "close" if node.text in bars else "open")
                 bars ^= {node.text}
             if node is not None:
@@ -246,12 +128,12 @@ class _Parser:
         below: Node | None = None
         above: Node | None = None
         primes = 0
-        while (token := self.peek()) in ("^", "_", "'") or token in _RAISED:
+        while (token := self.peek()) in ("^", "_", "'") or token in RAISED:
             self.take()
             if token == "'":
                 primes += 1
-            elif token in _RAISED:
-                above = Symbol(_RAISED[token], "number")
+            elif token in RAISED:
+                above = Symbol(RAISED[token], "number")
             elif token == "_":
                 if below is not None:
                     raise self.error("a second subscript")
@@ -310,27 +192,27 @@ class _Parser:
         raise self.error(f"{token!r} is not known")
 
     def command(self, name: str) -> Node | None:
-        if name in _GREEK:
-            return Symbol(_GREEK[name], "variable", upright=name[0].isupper() or name == "top")
-        if name in _OPERATORS:
-            return Symbol(_OPERATORS[name], "operator")
-        if name in _LARGE:
-            return Symbol(_LARGE[name], "large")
-        if name in _FUNCTIONS:
+        if name in GREEK:
+            return Symbol(GREEK[name], "variable", upright=name[0].isupper() or name == "top")
+        if name in OPERATORS:
+            return Symbol(OPERATORS[name], "operator")
+        if name in LARGE:
+            return Symbol(LARGE[name], "large")
+        if name in FUNCTIONS:
             return Symbol(name, "function")
-        if name in _DELIMITERS:
-            return _delimiter(_DELIMITERS[name], name)
-        if name in _SPACES:
-            return Space(_SPACES[name])
-        if name in _IGNORED:
+        if name in DELIMITERS:
+            return _delimiter(DELIMITERS[name], name)
+        if name in SPACES:
+            return Space(SPACES[name])
+        if name in IGNORED:
             return None
         if name in ("%", "#", "&", "_", "$"):
             return Symbol(name, "variable", upright=True)
-        if name in _ACCENTS:
-            return Accent(_ACCENTS[name], self.argument())
-        if name in _ALPHABETS:
-            return Alphabet(_ALPHABETS[name], self.argument())
-        if name in _WORDS:
+        if name in ACCENTS:
+            return Accent(ACCENTS[name], self.argument())
+        if name in ALPHABETS:
+            return Alphabet(ALPHABETS[name], self.argument())
+        if name in WORDS:
             return Words(self.words())
         builder: Callable[[], Node] | None = {
             "operatorname": lambda: Symbol(self.words(), "function"),
@@ -368,14 +250,14 @@ class _Parser:
         token = self.take()
         if token == ".":
             return ""
-        text = _DELIMITERS.get(token[1:], "") if token.startswith("\\") else token
-        if text not in _OPENING | _CLOSING | {"|", "‖", "/"}:
+        text = DELIMITERS.get(token[1:], "") if token.startswith("\\") else token
+        if text not in OPENING | CLOSING | {"|", "‖", "/"}:
             self.refuse(token)
         return text
 
     def grid(self) -> Node:
         name = self.words()
-        if name not in _GRIDS:
+        if name not in GRIDS:
             raise self.error(f"the environment {name!r} is not known")
         rows: list[tuple[Node, ...]] = []
         cells: list[Node] = []
@@ -399,33 +281,33 @@ def _worded(script: Node) -> Node:
     """Read the letters of a script as a word where they are one: n_{in} is not i times n."""
     if isinstance(script, Row) and all(isinstance(i, Symbol) for i in script.items):
         text = "".join(i.text for i in script.items if isinstance(i, Symbol))
-        if text in _SCRIPTS:
+        if text in SCRIPTS:
             return Words(text)
     return script
 
 
 def _delimiter(text: str, name: str = "") -> Symbol:
     """Return a bracket; a bar is an operator until its row knows which side of a pair it is."""
-    if text in _OPENING or name in ("lvert", "lVert"):
+    if text in OPENING or name in ("lvert", "lVert"):
         return Symbol(text, "open")
-    if text in _CLOSING or name in ("rvert", "rVert"):
+    if text in CLOSING or name in ("rvert", "rVert"):
         return Symbol(text, "close")
     return Symbol(text, "operator")
 
 
 def _sign(token: str) -> Symbol | Space | None:
-    if token in _SIGNS:
-        return Symbol(_SIGNS[token], "operator")
-    if token in _OPENING | _CLOSING:
+    if token in SIGNS:
+        return Symbol(SIGNS[token], "operator")
+    if token in OPENING | CLOSING:
         return _delimiter(token)
-    if token in _BARS:
+    if token in BARS:
         return _delimiter(token)
     if token in ",;":
         return Symbol(token, "punctuation")
     if token in ".!?%…":
         return Symbol(token, "variable", upright=True)
     if token == "~":
-        return Space(_SPACES["~"])
+        return Space(SPACES["~"])
     if token in "∑∏∫":
         return Symbol(token, "large")
     category = unicodedata.category(token)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from reluctant.reports.formulas import (
+from reluctant.reports.formula_nodes import (
     Accent,
     Alphabet,
     Fenced,
@@ -18,8 +18,8 @@ from reluctant.reports.formulas import (
     Space,
     Symbol,
     Words,
-    parse,
 )
+from reluctant.reports.formulas import clauses, parse
 
 _ACCENTS: Final = {
     "hat": "^", "tilde": "~", "bar": "¯", "line": "‾", "vec": "→", "dot": "˙", "ddot": "¨",
@@ -58,6 +58,17 @@ def to_mathml(latex: str, *, is_block: bool = False) -> str:
     """
     block = ' display="block"' if is_block else ""
     return f'<math{block} alttext="{escape(latex)}">{_print(parse(latex), is_block)}</math>'
+
+
+def clauses_as_mathml(latex: str) -> list[str]:
+    """Return a displayed formula as one ``math`` element for each part that may have its line."""
+    parts = [_print(clause, True) for clause in clauses(parse(latex))]
+    return [
+        f'<math display="block" alttext="{escape(latex)}">{part}</math>'
+        if len(parts) == 1
+        else f'<math display="block">{part}</math>'
+        for part in parts
+    ]
 
 
 def _print(node: Node, block: bool) -> str:

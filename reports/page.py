@@ -13,23 +13,23 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from reluctant.reports.abstract import abstract
 from reluctant.reports.document import (
     KINDS,
     MARKS,
     Document,
     StatementLike,
-    duration,
     evidence_of,
     mark,
     remarks,
-    scientific,
     worst,
 )
 from reluctant.reports.exhibits import Figure
 from reluctant.reports.figures import drawing
-from reluctant.reports.mathml import to_mathml
+from reluctant.reports.mathml import clauses_as_mathml
 from reluctant.reports.prose import for_html, is_prose, without_markup
 from reluctant.reports.references import DRAFTS, number, references, split_source
+from reluctant.reports.wording import duration, heading, scientific
 from reluctant.theory.verdicts import Outcome, Report
 
 _FONTS: Final = {
@@ -81,6 +81,7 @@ def _render(template: str, document: Document, plain_title: str) -> str:
         .get_template(template)
         .render(
             document=document,
+            abstract=abstract(document),
             plain_title=plain_title,
             style=Markup(style),
             script=Markup(script),
@@ -124,6 +125,7 @@ def _environment() -> Environment:
     environment.filters.update(
         prose=for_html,
         plain=without_markup,
+        heading=heading,
         formula=_formula,
         scientific=scientific,
         duration=duration,
@@ -155,7 +157,7 @@ def _formula(latex: str) -> Markup:
     if is_prose(latex):
         return Markup("<p>{}</p>").format(for_html(latex))
     return Markup('<div class="formula" tabindex="0">{}</div>').format(
-        Markup(to_mathml(latex, is_block=True))
+        Markup("").join(map(Markup, clauses_as_mathml(latex)))
     )
 
 

@@ -10,26 +10,26 @@ from typing import Any
 
 import typst
 
+from reluctant.reports.abstract import abstract
 from reluctant.reports.document import (
     KINDS,
     MARKS,
     Document,
     Section,
     StatementLike,
-    duration,
     evidence_of,
     mark,
     remarks,
-    scientific,
     worst,
 )
 from reluctant.reports.exhibits import Cell, Column, Exhibit, Figure, Table
 from reluctant.reports.figures import drawing
 from reluctant.reports.prose import for_typst, is_prose, without_markup
 from reluctant.reports.references import DRAFTS, bibliography, split_source
+from reluctant.reports.wording import duration, heading, scientific
 from reluctant.theory.verdicts import Verdict
 
-Prose = list[dict[str, str]]
+Prose = list[dict[str, Any]]
 
 
 def render_paper(document: Document) -> bytes:
@@ -67,7 +67,7 @@ def paper_data(document: Document) -> dict[str, Any]:
         "title": for_typst(document.title),
         "plain_title": without_markup(document.title),
         "profile": document.profile,
-        "abstract": for_typst(document.abstract()),
+        "abstract": for_typst(abstract(document)),
         "kinds": KINDS,
         "marks": MARKS,
         "subjects": list(document.subjects),
@@ -111,7 +111,7 @@ def _statement(document: Document, statement: StatementLike) -> dict[str, Any]:
     trials = sum(v.evidence.trials for v in verdicts if v.evidence)
     return {
         "id": statement.id,
-        "title": for_typst(statement.title),
+        "title": for_typst(heading(statement.title)),
         "kind": statement.kind,
         "latex": _latex(statement.latex),
         "is_prose": is_prose(statement.latex),
@@ -171,7 +171,7 @@ def _refuted(document: Document, verdict: Verdict) -> dict[str, Any]:
     latex = statement.latex if statement else ""
     return {
         "statement": verdict.statement,
-        "title": for_typst(document.title_of.get(verdict.statement, verdict.statement)),
+        "title": for_typst(heading(document.title_of.get(verdict.statement, verdict.statement))),
         "latex": _latex(latex) if latex else [],
         "is_prose": is_prose(latex),
         "sources": [_source(s) for s in statement.sources] if statement else [],

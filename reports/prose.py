@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 
 from reluctant.reports.mathml import to_mathml
-from reluctant.reports.typst_math import to_typst
+from reluctant.reports.typst_math import clauses_for_typst, to_typst
 from reluctant.theory.errors import InputError
 
 _FORMULA = re.compile(r"(?<!\\)\$")
@@ -41,10 +42,15 @@ def pieces(prose: str) -> tuple[Piece, ...]:
     )
 
 
-def for_typst(prose: str) -> list[dict[str, str]]:
-    """Return the pieces as the paper's template wants them: words, or a formula and its source."""
+def for_typst(prose: str) -> list[dict[str, Any]]:
+    """Return the pieces as the paper's template wants them: words, or a formula and its source.
+
+    A formula comes with its clauses, in case that it is wider than a column.
+    """
     return [
-        {"math": to_typst(p.text), "alt": p.text} if p.is_formula else {"text": p.text}
+        {"math": to_typst(p.text), "alt": p.text, "clauses": clauses_for_typst(p.text)}
+        if p.is_formula
+        else {"text": p.text}
         for p in pieces(prose)
     ]
 

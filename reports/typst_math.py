@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reluctant.reports.formulas import (
+from reluctant.reports.formula_nodes import (
     Accent,
     Alphabet,
     Fenced,
@@ -17,8 +17,8 @@ from reluctant.reports.formulas import (
     Space,
     Symbol,
     Words,
-    parse,
 )
+from reluctant.reports.formulas import clauses, parse
 
 _ACCENTS: Final = {
     "hat": "hat", "tilde": "tilde", "bar": "macron", "line": "overline", "vec": "arrow",
@@ -41,6 +41,11 @@ def to_typst(latex: str) -> str:
         InputError: If the formula uses what this project's part of LaTeX does not have.
     """
     return _print(parse(latex))
+
+
+def clauses_for_typst(latex: str) -> list[str]:
+    """Return the parts of a formula between which a line may break."""
+    return [_print(clause) for clause in clauses(parse(latex))]
 
 
 def _print(node: Node) -> str:

@@ -53,9 +53,9 @@ def test_light_modules_stay_light(statement: str) -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    for name in reluctant.__all__:
+    for name in reluctant._HOMES:
         assert getattr(reluctant, name) is not None
-    assert set(reluctant.__all__) <= set(dir(reluctant))
+    assert {"__version__", *reluctant._HOMES} <= set(dir(reluctant))
 
 
 def test_type_checkers_see_the_public_names() -> None:
@@ -81,9 +81,9 @@ def test_an_unknown_name_is_refused() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_arrows_go_one_way(part: str) -> None:
-    allowed = {*PARTS[: PARTS.index(part) + 1]}
+    allowed = {*PARTS[: PARTS.index(part) + 1], "__version__"}
     if part == "reports":  # above all the rest, so the public names lead down from here
-        allowed |= {"", "__version__"}
+        allowed |= {""}
     modules = sorted((PACKAGE / part).rglob("*.py"))
     assert modules
     for file in modules:

@@ -46,6 +46,17 @@ class Mixed(nn.Module):
         return self.out(self.activate(self.tied(z)))
 
 
+class Pool(nn.Module):
+    """Turns a function into a module."""
+
+    def __init__(self, pool: Function) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x)
+
+
 SPELLINGS: dict[str, Function] = {
     "relu": torch.relu,
     "relu_": F.relu_,
@@ -86,6 +97,13 @@ def test_so_it_is_with_every_pooling(pooling: str) -> None:
     module = Mixed(torch.relu, POOLINGS[pooling])
     assert_same(to_dgn(module, shared=True)(X), module(X))
     assert_same(to_dgn(module, frozen=True)(X), module(X))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_also_where_entries_tie(pooling: str) -> None:
+    module = nn.Sequential(nn.Conv2d(2, 4, 1), Pool(POOLINGS[pooling]), nn.Flatten()).double()
+    x = torch.randint(0, 2, (3, 2, 6, 6), generator=seeded()).double()
+    assert_same(to_dgn(module, shared=True)(x), module(x))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

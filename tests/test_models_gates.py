@@ -154,6 +154,16 @@ def test_soft_gates_are_the_written_sigmoid() -> None:
     assert torch.allclose(GatedNetwork(value, None, Soft(4.0, 0.1))(x), expected, atol=1e-14)
 
 
+def test_a_soft_dgn_is_the_written_product() -> None:
+    value = make_fc(3, [4], 1, generator=seeded(), dtype=F64)
+    network = make_dgn(value, generator=seeded(1), gate=Soft(4.0, 0.1))
+    x = inputs(value)
+    (q,) = pre_activations(network, x)
+    z = (x @ value.get_parameter("hidden.0.weight").T) * 1.1 * torch.sigmoid(4.0 * q)
+    f = z @ value.get_parameter("output.weight").T
+    assert torch.allclose(network(x), f, rtol=0.0, atol=1e-14)
+
+
 def test_winners_by_both_conventions() -> None:
     t = torch.tensor([[[1.0, 3.0, 3.0, 0.0]], [[2.0, 2.0, 2.0, 2.0]]])
     assert winners(t, Ties.FIRST).tolist() == [[[0, 1, 0, 0]], [[1, 0, 0, 0]]]

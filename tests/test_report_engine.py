@@ -13,6 +13,7 @@ import pytest
 from report_specimens import STATEMENTS, Named, make_report
 from test_report_runner import Fragile, Setting, Squares
 
+from reluctant.properties.catalogue import statements
 from reluctant.reports.engine import ReportFiles, check_formulas, write_report
 from reluctant.reports.exhibits import Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Profile, Progress
@@ -173,6 +174,14 @@ def test_a_number_from_another_record_is_refused(tmp_path: Path) -> None:
     assert "paper.pdf" not in tree(tmp_path)
 
 
+def test_two_exhibits_of_one_name_are_refused(tmp_path: Path) -> None:
+    class Twin(Drawn):
+        name = "twin"
+
+    with pytest.raises(InputError, match="drawn and twin both have an exhibit drawn-curve"):
+        write(tmp_path, Drawn, Twin)
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     Count.calls = 0
@@ -198,6 +207,10 @@ def test_a_formula_that_cannot_be_set_is_told_before_any_run(tmp_path: Path) -> 
     assert Squares.calls == []
     with pytest.raises(InputError, match="does not end"):
         check_formulas([replace(STATEMENTS[0], mutants=(Named("m", "a $x"),))])
+
+
+def test_every_formula_of_the_registry_can_be_set() -> None:
+    check_formulas(statements())
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:

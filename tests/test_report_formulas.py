@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from report_specimens import STATEMENTS
 
 from reluctant.reports.formulas import parse
-from reluctant.reports.mathml import to_mathml
+from reluctant.reports.mathml import clauses_as_mathml, to_mathml
 from reluctant.reports.prose import for_html, for_typst, is_prose, pieces, without_markup
-from reluctant.reports.typst_math import to_typst
+from reluctant.reports.typst_math import clauses_for_typst, to_typst
 from reluctant.theory.errors import InputError
 
 FORMULAS = [
@@ -90,6 +90,15 @@ def test_noise_is_set_or_refused_but_never_breaks_out(latex: str) -> None:
         return
     ET.fromstring(to_mathml(latex))
     typst.compile(f"$ {to_typst(latex)} $".encode(), format="svg")
+
+
+def test_a_formula_breaks_at_its_wide_spaces_only() -> None:
+    assert clauses_for_typst(r"a = b, \quad c \, d \qquad e") == [
+        r"a \= b \,", "c #h(0.1667em) d", "e",
+    ]  # fmt: skip
+    assert clauses_for_typst(r"\frac{a \quad b}{c}") == [to_typst(r"\frac{a \quad b}{c}")]
+    assert len(clauses_as_mathml(r"a \quad b")) == 2
+    assert 'alttext="x"' in clauses_as_mathml("x")[0]
 
 
 def test_prose_is_split_at_dollars() -> None:

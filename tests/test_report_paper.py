@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from report_specimens import STATEMENTS, make_document, make_sections
 
-from reluctant.reports.document import Document, duration, mark, scientific
+from reluctant.reports.abstract import abstract
+from reluctant.reports.document import Document, mark
 from reluctant.reports.exhibits import Figure
 from reluctant.reports.figures import drawing
 from reluctant.reports.paper import paper_data, render_paper
 from reluctant.reports.style import COLOURS, style
+from reluctant.reports.wording import duration, scientific
 from reluctant.theory.verdicts import Outcome, Report, Unmet, Verdict
 
 needs_poppler = pytest.mark.skipif(
@@ -143,7 +145,7 @@ def test_an_unexpected_verdict_is_framed_and_listed() -> None:
     row = next(s for g in data["groups"] for s in g["statements"] if s["id"] == "dual.psd")
     assert row["cells"] == [["refuted", False]]
     assert data["failures"][0]["expected"] == "HOLDS"
-    assert "1 verdict differs from" in document.abstract()
+    assert "1 verdict differs from" in abstract(document)
     assert render_paper(document)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from reluctant.reports.exhibits import Exhibit
 from reluctant.reports.experiment import Experiment, Profile, RunFailed, as_json
+from reluctant.reports.prose import for_html, for_typst
 from reluctant.reports.records import Record, Store
 from reluctant.reports.registry import experiment, experiments
 from reluctant.reports.runner import collect, run
@@ -199,6 +200,9 @@ def test_every_experiment_runs_as_smoke(name: str, tmp_path: Path) -> None:
     assert exhibits
     assert isinstance(some, tuple)
     assert len({e.name for e in exhibits}) == len(exhibits)
+    for prose in (found.title, found.about, *(e.caption for e in exhibits)):
+        assert for_typst(prose)
+        assert for_html(prose)
 
 
 def test_an_unknown_experiment_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -149,9 +150,7 @@ def test_inputs_are_x_or_the_only_array(tmp_path: Path) -> None:
         ({"x": np.array([["a", None]], dtype=object)}, "no .npz file of plain arrays"),
     ],
 )
-def test_other_data_are_refused(
-    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
-) -> None:
+def test_other_data_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=message):

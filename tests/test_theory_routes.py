@@ -31,7 +31,15 @@ def listed_law(listed: Paths, outputs: int, variance: float, *, tangent: bool) -
     return kernels
 
 
-def within(net: PathNetwork, x: Tensor, left: Tensor, right: Tensor, variance: float = 1.0, *, tangent: bool = False) -> bool:
+def within(
+    net: PathNetwork,
+    x: Tensor,
+    left: Tensor,
+    right: Tensor,
+    variance: float = 1.0,
+    *,
+    tangent: bool = False,
+) -> bool:
     gates = net.gates(x)
     bound, _ = kernel_tolerance(net, x, gates, variance=variance, tangent=tangent, passes=4)
     longest = max((max(d, default=0) for d in depths(net, sources=True).values()), default=1)
@@ -53,9 +61,18 @@ def test_propagated_kernels_are_sums_over_listed_bundles(family: object) -> None
         expected = listed_law(listed, outputs, variance, tangent=False)
         assert within(net, x, law, expected[..., 0] if shared else expected, variance)
         tangent = rl.ntk_law(net, x, variance=variance)
-        assert within(net, x, tangent, listed_law(listed, outputs, variance, tangent=True).sum(2), variance, tangent=True)
+        assert within(
+            net,
+            x,
+            tangent,
+            listed_law(listed, outputs, variance, tangent=True).sum(2),
+            variance,
+            tangent=True,
+        )
         assert rl.count_paths(net, x, sources=True) == len(listed)
-        assert rl.count_paths(net, x) == int((listed.starts >= 0).sum()) + _constant_inputs(net, listed)
+        assert rl.count_paths(net, x) == int((listed.starts >= 0).sum()) + _constant_inputs(
+            net, listed
+        )
 
     holds()
 
@@ -98,7 +115,9 @@ def test_kernels_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     from reluctant.theory import kernels
 
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv1d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2)).double()
+    module = nn.Sequential(
+        nn.Conv1d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2)
+    ).double()
     x = torch.randn(7, 1, 6, dtype=torch.float64)
     whole = rl.npk(module, x)
     monkeypatch.setattr(kernels, "_BLOCK_BYTES", 8)
@@ -112,9 +131,13 @@ def test_counts_are_exact_beyond_float64() -> None:
 
 
 def test_a_network_with_too_many_paths_is_refused_with_the_count() -> None:
-    module = nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 2)).double()
+    module = nn.Sequential(
+        nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 2)
+    ).double()
     count = 2 * (50**3 + 50**2 + 50 + 1)
-    with pytest.raises(rl.TooManyPaths, match=f"has {count} paths, more than limit=50000") as caught:
+    with pytest.raises(
+        rl.TooManyPaths, match=f"has {count} paths, more than limit=50000"
+    ) as caught:
         rl.paths(module, torch.randn(2, 50, dtype=torch.float64))
     assert caught.value.count == count
 
@@ -122,11 +145,21 @@ def test_a_network_with_too_many_paths_is_refused_with_the_count() -> None:
 def test_the_four_normalisations() -> None:
     torch.manual_seed(0)
     widths = (4, 6)
-    module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 6, bias=False), nn.ReLU(), nn.Linear(6, 1, bias=False)).double()
+    module = nn.Sequential(
+        nn.Linear(3, 4, bias=False),
+        nn.ReLU(),
+        nn.Linear(4, 6, bias=False),
+        nn.ReLU(),
+        nn.Linear(6, 1, bias=False),
+    ).double()
     x = torch.randn(5, 3, dtype=torch.float64)
     plain = rl.npk(module, x)
-    assert torch.allclose(rl.npk(module, x, normalise="trace"), plain / plain.trace(), rtol=1e-14, atol=0)
-    assert torch.allclose(rl.npk(module, x, normalise="width"), plain / (widths[0] * widths[1]), rtol=1e-14, atol=0)
+    assert torch.allclose(
+        rl.npk(module, x, normalise="trace"), plain / plain.trace(), rtol=1e-14, atol=0
+    )
+    assert torch.allclose(
+        rl.npk(module, x, normalise="width"), plain / (widths[0] * widths[1]), rtol=1e-14, atol=0
+    )
     gates = [g.double() for g in rl.gates(module, x).values()]
     overlap = (gates[0] @ gates[0].T / 4) * (gates[1] @ gates[1].T / 6)
     assert torch.allclose(rl.npk(module, x, normalise="gates"), overlap, rtol=1e-14, atol=0)

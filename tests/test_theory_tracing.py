@@ -53,7 +53,9 @@ SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_every_spelling_of_relu_gives_the_same_path_network(name: str) -> None:
     reference = trace(Spelled(F.relu), X)
     net = trace(Spelled(SPELLINGS[name]), X)
-    assert [type(net.nodes[i]) for i in net.value_nodes] == [type(reference.nodes[i]) for i in reference.value_nodes]
+    assert [type(net.nodes[i]) for i in net.value_nodes] == [
+        type(reference.nodes[i]) for i in reference.value_nodes
+    ]
     assert torch.equal(net.gates(X)[net.value_gates[0]].double(), reference.gates(X)[0])
     assert torch.equal(rl.npk(net, X), rl.npk(reference, X))
     assert all(net.gate_layers[g].own and net.gate_layers[g].hard for g in net.value_gates)
@@ -86,7 +88,9 @@ def test_a_relu_in_place_on_a_view_is_followed() -> None:
 
 def test_reading_leaves_hooks_mode_buffers_and_types_as_they_were() -> None:
     calls: list[int] = []
-    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 1)).double()
+    module = nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 1)
+    ).double()
     module.eval()
     module[0].register_forward_hook(lambda *_: calls.append(1))
     before = copy.deepcopy(module.state_dict())
@@ -94,7 +98,10 @@ def test_reading_leaves_hooks_mode_buffers_and_types_as_they_were() -> None:
     trace(module, X)
     assert not module.training
     assert module[0]._forward_hooks == hooks
-    assert all(torch.equal(before[k], v) and before[k].dtype == v.dtype for k, v in module.state_dict().items())
+    assert all(
+        torch.equal(before[k], v) and before[k].dtype == v.dtype
+        for k, v in module.state_dict().items()
+    )
     assert all(p.grad is None for p in module.parameters())
 
 
@@ -129,7 +136,9 @@ class Refused(nn.Module):
     ],
     ids=["gelu", "sigmoid", "tanh", "softmax", "layer norm", "square", "swish", "attention"],
 )
-def test_what_cannot_be_read_is_refused_by_name_and_place(act: Callable[[Tensor], Tensor], operation: str) -> None:
+def test_what_cannot_be_read_is_refused_by_name_and_place(
+    act: Callable[[Tensor], Tensor], operation: str
+) -> None:
     with pytest.raises(rl.UnsupportedOperation, match=r"test_theory_tracing\.py:\d+") as caught:
         trace(Refused(act), X)
     assert caught.value.operation.startswith(operation)
@@ -205,7 +214,9 @@ def test_a_branch_that_feeds_only_gates_carries_no_paths() -> None:
             return self.values(x) * (self.features(x) > 0)
 
     net = trace(Gated(), X)
-    assert [w.name for w in (net.weights[node.weight] for node in net.weighted)] == ["values.weight"]
+    assert [w.name for w in (net.weights[node.weight] for node in net.weighted)] == [
+        "values.weight"
+    ]
     (gate,) = [net.nodes[i] for i in net.value_nodes if isinstance(net.nodes[i], Gate)]
     layer = net.gate_layers[gate.gate]
     assert not layer.own and layer.hard and layer.source is not None

@@ -14,7 +14,11 @@ from reluctant.theory.tracing import trace
 
 
 def count_paths(
-    module: nn.Module | PathNetwork, example: Tensor, *, sources: bool = False, output: int | None = None
+    module: nn.Module | PathNetwork,
+    example: Tensor,
+    *,
+    sources: bool = False,
+    output: int | None = None,
 ) -> int:
     r"""Count the paths of a network, whatever its gates and weights are.
 
@@ -72,7 +76,9 @@ def rough_count(net: PathNetwork, *, sources: bool = True) -> float:
     """
     x = torch.ones(1, *net.input_shape, dtype=torch.float64, device=net.program.device)
     weights = [torch.ones(w.shape, dtype=torch.float64, device=x.device) for w in net.weights]
-    ones = net.forward(x, None, weights, constant=lambda c: (c != 0).to(torch.float64), sources=sources)
+    ones = net.forward(
+        x, None, weights, constant=lambda c: (c != 0).to(torch.float64), sources=sources
+    )
     return float(ones.sum())
 
 

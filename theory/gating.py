@@ -36,12 +36,16 @@ def _(q: Tensor, slope: float = 0.0, excess: float = 0.0) -> Tensor:
     return torch.empty_like(q)
 
 
-def _remember(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+def _remember(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: Tensor
+) -> None:
     _, ctx.slope, ctx.excess = inputs  # type: ignore[attr-defined]
     ctx.save_for_backward(output)
 
 
-def _derivative(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, None, None]:
+def _derivative(
+    ctx: torch.autograd.function.FunctionCtx, grad: Tensor
+) -> tuple[Tensor | None, None, None]:
     slope, excess = ctx.slope, ctx.excess  # type: ignore[attr-defined]
     if slope == 0.0:
         return torch.zeros_like(grad), None, None
@@ -53,5 +57,11 @@ gate.register_autograd(_derivative, setup_context=_remember)
 
 
 @gate.register_vmap
-def _(info: object, in_dims: tuple[int | None, ...], q: Tensor, slope: float, excess: float) -> tuple[Tensor, int | None]:
+def _(
+    info: object,
+    in_dims: tuple[int | None, ...],
+    q: Tensor,
+    slope: float = 0.0,
+    excess: float = 0.0,
+) -> tuple[Tensor, int | None]:
     return gate(q, slope, excess), in_dims[0]

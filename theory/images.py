@@ -15,7 +15,18 @@ import torch
 from torch import Tensor
 
 from reluctant.theory.errors import NotIdentified
-from reluctant.theory.network import Constant, Gate, Gates, Input, Node, PathNetwork, Reindex, Scale, Sum, Weighted
+from reluctant.theory.network import (
+    Constant,
+    Gate,
+    Gates,
+    Input,
+    Node,
+    PathNetwork,
+    Reindex,
+    Scale,
+    Sum,
+    Weighted,
+)
 from reluctant.theory.operators import Bias, Operator
 
 
@@ -90,7 +101,9 @@ def origins(net: PathNetwork) -> dict[int, Origin]:
     for weight, places in sites.items():
         operators = [net.nodes[i].operator for i in places]  # type: ignore[attr-defined]
         if len({(type(o), o.rows, o.groups) for o in operators}) > 1:
-            raise NotIdentified(f"{net.weights[weight].name} is used by operations of different kinds; list the paths with rl.paths")
+            raise NotIdentified(
+                f"{net.weights[weight].name} is used by operations of different kinds; list the paths with rl.paths"
+            )
         counts = [int(torch.Size(o.positions).numel()) for o in operators]
         offsets = [sum(counts[:k]) for k in range(len(counts))]
         first = operators[0]
@@ -115,7 +128,11 @@ def _check_order(net: PathNetwork) -> None:
     for parameter, earlier in before.items():
         for other in earlier:
             if parameter in before.get(other, set()):
-                what = "acts twice on a path" if other == parameter else f"and {name[other]} act in both orders"
+                what = (
+                    "acts twice on a path"
+                    if other == parameter
+                    else f"and {name[other]} act in both orders"
+                )
                 raise NotIdentified(
                     f"{name[parameter]} {what}, so paths through different units share their weights and the kernel "
                     "does not follow from its propagation; list the paths of a small network with rl.paths"
@@ -126,8 +143,14 @@ def _check_arrangements(net: PathNetwork, used: Sequence[int]) -> None:
     for a in used:
         for b in used:
             left, right = net.weights[a], net.weights[b]
-            if a < b and left.parameter == right.parameter and bool(torch.isin(left.entries, right.entries).any()):
-                raise NotIdentified(f"{left.name} is used in two arrangements; list the paths with rl.paths")
+            if (
+                a < b
+                and left.parameter == right.parameter
+                and bool(torch.isin(left.entries, right.entries).any())
+            ):
+                raise NotIdentified(
+                    f"{left.name} is used in two arrangements; list the paths with rl.paths"
+                )
 
 
 def repeated_parameters(net: PathNetwork) -> list[str]:
@@ -146,7 +169,15 @@ def repeated_parameters(net: PathNetwork) -> list[str]:
     return found
 
 
-def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], *, sources: bool = True, magnitudes: bool = False) -> dict[int, Image]:
+def images(
+    net: PathNetwork,
+    x: Tensor,
+    gates: Gates,
+    found: dict[int, Origin],
+    *,
+    sources: bool = True,
+    magnitudes: bool = False,
+) -> dict[int, Image]:
     """Return the images of all operands of weighted operations, and of the output.
 
     Args:
@@ -171,7 +202,9 @@ def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], 
             node = replace(node, value=node.magnitude)
         elif magnitudes and isinstance(node, Scale):
             node = replace(node, factor=node.factor.abs())
-        present[i] = _image(net, i, node, [present[k] for k in node.operands], x, gates, found, sources)
+        present[i] = _image(
+            net, i, node, [present[k] for k in node.operands], x, gates, found, sources
+        )
         if i in kept:
             result[i] = present[i]
         for k in set(node.operands):
@@ -181,7 +214,14 @@ def images(net: PathNetwork, x: Tensor, gates: Gates, found: dict[int, Origin], 
 
 
 def _image(
-    net: PathNetwork, i: int, node: Node, operands: list[Image], x: Tensor, gates: Gates, found: dict[int, Origin], sources: bool
+    net: PathNetwork,
+    i: int,
+    node: Node,
+    operands: list[Image],
+    x: Tensor,
+    gates: Gates,
+    found: dict[int, Origin],
+    sources: bool,
 ) -> Image:
     if isinstance(node, Input):
         return Image(x)
@@ -214,14 +254,19 @@ def _fresh(node: Weighted, origin: Origin, site: int, x: Tensor) -> Term:
 
 def _scaled(image: Image, factor: Tensor) -> Image:
     data = None if image.data is None else image.data * factor
-    return Image(data, {k: Term(t.index, t.factor * factor[:, None]) for k, t in image.terms.items()})
+    return Image(
+        data, {k: Term(t.index, t.factor * factor[:, None]) for k, t in image.terms.items()}
+    )
 
 
 def _moved(net: PathNetwork, node: Reindex, operands: list[Image], x: Tensor) -> Image:
     shapes = [net.nodes[k].shape for k in node.operands]
 
     def move(parts: Sequence[Tensor | None], batch: Sequence[int], dtype: torch.dtype) -> Tensor:
-        size = max((int(torch.Size(p.shape[: len(batch)]).numel()) for p in parts if p is not None), default=1)
+        size = max(
+            (int(torch.Size(p.shape[: len(batch)]).numel()) for p in parts if p is not None),
+            default=1,
+        )
         flat = [
             torch.zeros(size, *shape, dtype=dtype, device=x.device)
             if part is None
@@ -282,5 +327,7 @@ def _added(left: Term, right: Term) -> Term:
 def _slots_from(term: Term, axes: tuple[int, ...]) -> Term:
     count = len(axes)
     index = term.index.movedim([a + 1 for a in axes], list(range(1, count + 1))).flatten(0, count)
-    factor = term.factor.movedim([a + 2 for a in axes], list(range(2, count + 2))).flatten(1, count + 1)
+    factor = term.factor.movedim([a + 2 for a in axes], list(range(2, count + 2))).flatten(
+        1, count + 1
+    )
     return Term(index, factor)

@@ -96,10 +96,16 @@ def npk(
         return kernel
     if normalise == "trace":
         if y is not None:
-            raise InputError("normalise='trace' needs the square kernel: leave y out, or divide by a trace of your choice")
+            raise InputError(
+                "normalise='trace' needs the square kernel: leave y out, or divide by a trace of your choice"
+            )
         return kernel / torch.diagonal(kernel, dim1=0, dim2=1).sum(-1)
     if normalise == "width":
-        widths = [float(node.operator.rows) for node in net.weighted if not isinstance(node.operator, Bias)]
+        widths = [
+            float(node.operator.rows)
+            for node in net.weighted
+            if not isinstance(node.operator, Bias)
+        ]
         return kernel / torch.tensor(widths[:-1], dtype=torch.float64).prod()
     raise InputError(f"normalise must be 'none', 'trace', 'width' or 'gates', got {normalise!r}")
 
@@ -181,7 +187,13 @@ def ntk_law(
 
 
 def kernel_magnitude(
-    net: PathNetwork, x: Tensor, gates: Gates, *, variance: Variance = 1.0, tangent: bool = False, sources: bool = True
+    net: PathNetwork,
+    x: Tensor,
+    gates: Gates,
+    *,
+    variance: Variance = 1.0,
+    tangent: bool = False,
+    sources: bool = True,
 ) -> Float[Tensor, "n n *outputs"]:
     """Return the kernel of absolute values, which bounds what rounding can do to the kernel.
 
@@ -193,7 +205,17 @@ def kernel_magnitude(
         tangent: True for the tangent law, traced over the outputs as :func:`ntk_law` does.
         sources: False leaves out the paths from sources.
     """
-    kernel = _law(net, x, None, _variances(net, variance), sources, None, (gates, gates), tangent=tangent, magnitudes=True)
+    kernel = _law(
+        net,
+        x,
+        None,
+        _variances(net, variance),
+        sources,
+        None,
+        (gates, gates),
+        tangent=tangent,
+        magnitudes=True,
+    )
     if not tangent:
         return kernel
     return kernel.sum(2) if kernel.ndim == 3 else kernel * net.output_size
@@ -208,14 +230,20 @@ def kernel_work(net: PathNetwork) -> float:
     summed: set[int] = set()
     for i in net.value_nodes:
         node = net.nodes[i]
-        if isinstance(node, Sum) and any(net.nodes[node.operands[0]].shape[a] > 1 for a in node.axes):
+        if isinstance(node, Sum) and any(
+            net.nodes[node.operands[0]].shape[a] > 1 for a in node.axes
+        ):
             summed |= net.ancestors([i])
     parts: dict[int, set[int]] = {}
     total = 0.0
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Weighted):
-            size = float(torch.Size(net.nodes[node.operands[0]].shape).numel()) if node.operands else 0.0
+            size = (
+                float(torch.Size(net.nodes[node.operands[0]].shape).numel())
+                if node.operands
+                else 0.0
+            )
             positions = float(torch.Size(node.operator.positions).numel())
             origins_met = max(1, len(parts[node.operands[0]])) if node.operands else 0
             total += size * origins_met * (positions if i in summed else 1.0)
@@ -235,7 +263,9 @@ def network_at(module: nn.Module | PathNetwork, x: Tensor) -> PathNetwork:
         return trace(module, x)
     if not isinstance(x, Tensor) or tuple(x.shape[1:]) != module.input_shape:
         came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise InputError(f"this path network reads examples of shape {module.input_shape}, got {came}; trace the module at that shape")
+        raise InputError(
+            f"this path network reads examples of shape {module.input_shape}, got {came}; trace the module at that shape"
+        )
     return module.at(x)
 
 
@@ -248,7 +278,9 @@ def _variances(net: PathNetwork, variance: Variance) -> dict[str, float]:
     if isinstance(variance, Mapping):
         missing = [name for name in names if name not in variance]
         if missing:
-            raise InputError(f"no variance is given for {', '.join(missing)}; give one for every parameter on a path")
+            raise InputError(
+                f"no variance is given for {', '.join(missing)}; give one for every parameter on a path"
+            )
         values = {name: float(variance[name]) for name in names}
     else:
         values = dict.fromkeys(names, float(variance))
@@ -288,15 +320,24 @@ def _law(
 ) -> Tensor:
     found = origins(net)
     mine = given[0] if given else net.gates(x)
-    left = _Half(net, images(net, x, mine, found, sources=sources, magnitudes=magnitudes), x.shape[0])
+    left = _Half(
+        net, images(net, x, mine, found, sources=sources, magnitudes=magnitudes), x.shape[0]
+    )
     right = left
     if y is not None:
         other = network_at(net, y)
         others = given[1] if given else other.gates(y)
-        right = _Half(other, images(other, y, others, found, sources=sources, magnitudes=magnitudes), y.shape[0])
+        right = _Half(
+            other,
+            images(other, y, others, found, sources=sources, magnitudes=magnitudes),
+            y.shape[0],
+        )
     plan = make_plan(net, found, left.images)
     chosen, shared = _chosen(net, output)
-    z = {k: torch.tensor(variances[net.weights[k].name], dtype=torch.float64, device=x.device) for k in plan.order}
+    z = {
+        k: torch.tensor(variances[net.weights[k].name], dtype=torch.float64, device=x.device)
+        for k in plan.order
+    }
     rows = []
     step = _block(plan, left.images)
     for i in range(0, left.n, step):
@@ -305,13 +346,24 @@ def _law(
             if right is left and j < i:
                 line.append(rows[j // step][i // step].transpose(1, 2))
                 continue
-            line.append(_block_law(plan, left.block(i, i + step), right.block(j, j + step), z, chosen, tangent))
+            line.append(
+                _block_law(
+                    plan, left.block(i, i + step), right.block(j, j + step), z, chosen, tangent
+                )
+            )
         rows.append(line)
     kernel = torch.cat([torch.cat(line, dim=2) for line in rows], dim=1).movedim(0, -1)
     return kernel[..., 0] if output is not None or shared else kernel
 
 
-def _block_law(plan: Plan, left: dict[int, Image], right: dict[int, Image], z: dict[int, Tensor], outputs: Tensor, tangent: bool) -> Tensor:
+def _block_law(
+    plan: Plan,
+    left: dict[int, Image],
+    right: dict[int, Image],
+    z: dict[int, Tensor],
+    outputs: Tensor,
+    tangent: bool,
+) -> Tensor:
     if not tangent or not z:
         kernel = propagate(plan, left, right, z, outputs)
         return torch.zeros_like(kernel) if tangent else kernel
@@ -321,7 +373,9 @@ def _block_law(plan: Plan, left: dict[int, Image], right: dict[int, Image], z: d
         return propagate(plan, left, right, {k: z[k] + shift for k in keys}, outputs)
 
     zero = torch.zeros((), dtype=torch.float64, device=z[keys[0]].device)
-    with warnings.catch_warnings():  # torch's forward mode loads its rules through its own deprecated jit
+    with (
+        warnings.catch_warnings()
+    ):  # torch's forward mode loads its rules through its own deprecated jit
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
         _, derivative = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))
     return derivative
@@ -344,7 +398,9 @@ def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:
     """Return the output coordinates to compute, and whether the first stands for all."""
     if output is not None:
         if not -net.output_size <= output < net.output_size:
-            raise InputError(f"output {output} does not exist: the network has {net.output_size} output coordinates")
+            raise InputError(
+                f"output {output} does not exist: the network has {net.output_size} output coordinates"
+            )
         return torch.tensor([output % net.output_size]), False
     if outputs_share_a_kernel(net):
         return torch.tensor([0]), True
@@ -359,9 +415,13 @@ def outputs_share_a_kernel(net: PathNetwork) -> bool:
         if isinstance(node, Weighted):
             operator = node.operator
             whole = isinstance(operator, Dense) and int(torch.Size(operator.positions).numel()) == 1
-            if not whole and not (isinstance(operator, Bias) and len(operator.own) and not _shared_positions(operator)):
+            if not whole and not (
+                isinstance(operator, Bias) and len(operator.own) and not _shared_positions(operator)
+            ):
                 return False
-        elif (isinstance(node, Sum) and not node.axes) or (isinstance(node, Reindex) and node.keeps_order):
+        elif (isinstance(node, Sum) and not node.axes) or (
+            isinstance(node, Reindex) and node.keeps_order
+        ):
             todo.extend(node.operands)
         else:
             return False
@@ -372,12 +432,16 @@ def _shared_positions(operator: Bias) -> bool:
     return int(torch.Size(operator.positions).numel()) > 1
 
 
-def _gate_overlap(net: PathNetwork, x: Tensor, y: Tensor | None, given: tuple[Gates, Gates] | None) -> Tensor:
+def _gate_overlap(
+    net: PathNetwork, x: Tensor, y: Tensor | None, given: tuple[Gates, Gates] | None
+) -> Tensor:
     from reluctant.theory.structure import dense_chain
 
     layers = dense_chain(net)
     if layers is None:
-        raise InputError("normalise='gates' is defined for fully connected chains only; use 'none', 'trace' or 'width'")
+        raise InputError(
+            "normalise='gates' is defined for fully connected chains only; use 'none', 'trace' or 'width'"
+        )
     mine = given[0] if given else net.gates(x)
     other = mine if y is None else (given[1] if given else network_at(net, y).gates(y))
     total = torch.ones(x.shape[0], x.shape[0] if y is None else y.shape[0], dtype=torch.float64)

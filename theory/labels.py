@@ -52,12 +52,12 @@ def axes_of(labels: Tensor) -> int:
 
 
 def offsets_of(labels: Tensor) -> Tensor:
-    """Return the offsets, shape (axes, \\*shape)."""
+    r"""Return the offsets, shape (axes, \*shape)."""
     return labels[1 : 1 + axes_of(labels)]
 
 
 def periods_of(labels: Tensor) -> Tensor:
-    """Return the periods, shape (axes, \\*shape)."""
+    r"""Return the periods, shape (axes, \*shape)."""
     return labels[1 + axes_of(labels) :] + 1
 
 
@@ -95,8 +95,7 @@ def tagged(labels: Tensor, *tags: Tensor | int) -> Tensor:
 def scaled(labels: Tensor, factor: Tensor) -> Tensor:
     """Label entries multiplied by constants, which broadcast to their shape."""
     factor = factor.detach().cpu().double().expand(labels.shape[1:])
-    other = tagged(labels, 4, bits(factor))
-    return torch.where(factor == 1, labels, torch.where(factor == 0, 0, other))
+    return torch.where(factor == 1, labels, tagged(labels, 4, bits(factor)))
 
 
 def _fingerprints(elements: Tensor, shift: Tensor, salts: Tensor | int) -> Tensor:
@@ -105,17 +104,19 @@ def _fingerprints(elements: Tensor, shift: Tensor, salts: Tensor | int) -> Tenso
     return torch.where(elements[0] == 0, 0, mixed(5, salts, elements[0], *shifted))
 
 
-def in_order(elements: Tensor, sizes: Sequence[int], tag: int = 6, *, vanishes: bool = True) -> Tensor:
-    """Label a function of a list of entries that tells its arguments apart.
+def in_order(
+    elements: Tensor, sizes: Sequence[int], tag: int = 6, *, vanishes: bool = True
+) -> Tensor:
+    r"""Label a function of a list of entries that tells its arguments apart.
 
     Args:
-        elements: Labels, shape (fields, elements, \\*shape).
+        elements: Labels, shape (fields, elements, \*shape).
         sizes: Spatial sizes of the data.
         tag: Fingerprint of the function.
         vanishes: Whether it is 0 where all entries are.
 
     Returns:
-        Labels, shape (fields, \\*shape).
+        Labels, shape (fields, \*shape).
     """
     periods, count = periods_of(elements), elements.shape[1]
     place = torch.arange(count).reshape(-1, *[1] * (elements.ndim - 2))
@@ -129,19 +130,21 @@ def in_order(elements: Tensor, sizes: Sequence[int], tag: int = 6, *, vanishes: 
     return _made(_kind(elements, total, tag, vanishes), shift[:, 0], whole)
 
 
-def in_any_order(elements: Tensor, sizes: Sequence[int], tag: int = 7, *, vanishes: bool = True) -> Tensor:
-    """Label a function of a list of entries whose order does not matter, such as their sum.
+def in_any_order(
+    elements: Tensor, sizes: Sequence[int], tag: int = 7, *, vanishes: bool = True
+) -> Tensor:
+    r"""Label a function of a list of entries whose order does not matter, such as their sum.
 
     It is invariant under a shift that only permutes its arguments: so pooling shortens periods.
 
     Args:
-        elements: Labels, shape (fields, elements, \\*shape).
+        elements: Labels, shape (fields, elements, \*shape).
         sizes: Spatial sizes of the data.
         tag: Fingerprint of the function.
         vanishes: Whether it is 0 where all entries are.
 
     Returns:
-        Labels, shape (fields, \\*shape).
+        Labels, shape (fields, \*shape).
     """
     none = torch.zeros((), dtype=torch.long)
     total = _fingerprints(elements, none, 0).sum(0)
@@ -184,14 +187,16 @@ def _canonical(elements: Tensor, periods: Tensor, total: Tensor) -> tuple[Tensor
 
 
 def sum_of(elements: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Label a sum: of a single entry it is that entry, zeros left out.
+    r"""Label a sum: of a single entry it is that entry, zeros left out.
 
     Args:
-        elements: Labels, shape (fields, elements, \\*shape).
+        elements: Labels, shape (fields, elements, \*shape).
         sizes: Spatial sizes of the data.
     """
     present = elements[0] != 0
-    only = elements.gather(1, present.long().argmax(0)[None, None].expand(len(elements), 1, *elements.shape[2:]))
+    only = elements.gather(
+        1, present.long().argmax(0)[None, None].expand(len(elements), 1, *elements.shape[2:])
+    )
     single = present.sum(0) <= 1
     if bool(single.all()):
         return only[:, 0]
@@ -199,18 +204,18 @@ def sum_of(elements: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def steps_of(labels: Tensor, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return the least common period of all entries, for each spatial axis."""
+    """Return the least common period of all entries, one for each spatial axis."""
     return tuple(math.lcm(*periods.unique().tolist()) for periods in periods_of(labels).flatten(1))
 
 
 def closed_under(labels: Tensor, axis: int, step: int) -> bool:
-    """Tell whether the entries, as a set of functions of the data, stay the same set when shifted."""
+    """Tell whether a shift leaves the entries, as a set of functions of the data, as they are."""
     flat = labels.flatten(1)
     moved = flat.clone()
     moved[1 + axis] = (moved[1 + axis] + step) % periods_of(flat)[axis]
-    return torch.equal(flat.unique(dim=1), moved.unique(dim=1))
+    return torch.equal(torch.unique(flat, dim=1), torch.unique(moved, dim=1))
 
 
 def closing_step(labels: Tensor, axis: int, size: int) -> int:
-    """Return the smallest step under which the entries stay the same set; the size if there is none."""
+    """Return the smallest step under which the set of entries is closed; else the size."""
     return next((d for d in divisors(size)[:-1] if closed_under(labels, axis, d)), size)

@@ -52,6 +52,7 @@ class Static:
         name: Parameter's name, or the name of the operation that made it.
         parameter: Identity of the parameter whose entries it holds; None if it was computed.
         entries: For every entry its index in the flattened parameter.
+        node: Name of the graph's node that holds it.
     """
 
     value: Callable[[], Tensor]
@@ -59,6 +60,7 @@ class Static:
     name: str = ""
     parameter: int | None = None
     entries: Tensor | None = None
+    node: str = ""
 
     def view(self, move: Callable[[Tensor], Tensor]) -> Static:
         """Return the same entries in another arrangement."""
@@ -164,13 +166,28 @@ class Lowering:
     lowered: dict[str, Lowered] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, kind: type[Node], call: Call, shape: Sequence[int], operands: Sequence[int] = (), **rest: Any) -> Path:
+    def add(
+        self,
+        kind: type[Node],
+        call: Call,
+        shape: Sequence[int],
+        operands: Sequence[int] = (),
+        **rest: Any,
+    ) -> Path:
         """Append a node and return the path tensor that it makes."""
-        node = kind(name=call.name, shape=tuple(shape), operands=tuple(operands), place=call.place, **rest)
+        node = kind(
+            name=call.name, shape=tuple(shape), operands=tuple(operands), place=call.place, **rest
+        )
         self.nodes.append(node)
         return Path(len(self.nodes) - 1, node.shape)
 
-    def reindex(self, call: Call, operands: Sequence[Path], move: Callable[[Sequence[Tensor]], Tensor], **rest: Any) -> Path:
+    def reindex(
+        self,
+        call: Call,
+        operands: Sequence[Path],
+        move: Callable[[Sequence[Tensor]], Tensor],
+        **rest: Any,
+    ) -> Path:
         """Append a move; its shape is found by trying it."""
         probe = [torch.empty(1, *p.shape, device="meta") for p in operands]
         shape = tuple(move(probe).shape[1:])
@@ -179,7 +196,11 @@ class Lowering:
     def weighted(self, call: Call, operator_: Any, operand: Path | None, weight: Static) -> Path:
         """Append a weighted operation."""
         index = self.weight(weight)
-        shape = operator_.join(torch.empty(1, operator_.rows, int(torch.Size(operator_.positions).numel()), device="meta")).shape[1:]
+        shape = operator_.join(
+            torch.empty(
+                1, operator_.rows, int(torch.Size(operator_.positions).numel()), device="meta"
+            )
+        ).shape[1:]
         operands = () if operand is None else (operand.node,)
         return self.add(network.Weighted, call, shape, operands, operator=operator_, weight=index)
 
@@ -188,12 +209,19 @@ class Lowering:
         value = static.value()
         entries, parameter = static.entries, static.parameter
         if entries is None or parameter is None:
-            entries, parameter = torch.arange(value.numel()).reshape(value.shape), -1 - len(self.weights)
-            self.notes.append(f"{static.name} is computed from parameters; its entries are taken as the weights")
+            entries, parameter = (
+                torch.arange(value.numel()).reshape(value.shape),
+                -1 - len(self.weights),
+            )
+            self.notes.append(
+                f"{static.name} is computed from parameters; its entries are taken as the weights"
+            )
         for k, known in enumerate(self.weights):
             if known.parameter == parameter and torch.equal(known.entries, entries):
                 return k
-        self.weights.append(Weight(static.name, tuple(value.shape), entries, parameter, static.value))
+        self.weights.append(
+            Weight(static.name, tuple(value.shape), entries, parameter, static.value)
+        )
         return len(self.weights) - 1
 
     def gate(self, call: Call, operand: Path, *, after: str, probe: Probe, **rest: Any) -> Path:
@@ -201,7 +229,9 @@ class Lowering:
         layer = GateLayer(name=call.name, place=call.place, **rest)
         self.gate_layers.append(layer)
         self.probes.append((after, probe))
-        return self.add(network.Gate, call, operand.shape, [operand.node], gate=len(self.gate_layers) - 1)
+        return self.add(
+            network.Gate, call, operand.shape, [operand.node], gate=len(self.gate_layers) - 1
+        )
 
     def total(self, call: Call, operands: Sequence[Path], axes: Sequence[int] = ()) -> Path:
         """Append a sum of operands of one shape, over axes of an example."""
@@ -212,13 +242,25 @@ class Lowering:
 
     def scale(self, call: Call, operand: Path, factor: Tensor) -> Path:
         """Append a multiplication by constants."""
-        return self.add(network.Scale, call, operand.shape, [operand.node], factor=factor.detach().double())
+        return self.add(
+            network.Scale, call, operand.shape, [operand.node], factor=factor.detach().double()
+        )
 
-    def constant(self, call: Call, shape: Sequence[int], value: Tensor, *, is_input: bool = False, magnitude: Tensor | None = None) -> Path:
+    def constant(
+        self,
+        call: Call,
+        shape: Sequence[int],
+        value: Tensor,
+        *,
+        is_input: bool = False,
+        magnitude: Tensor | None = None,
+    ) -> Path:
         """Append values that are neither data nor trained."""
         value = value.detach().double().expand(tuple(shape))
         magnitude = value.abs() if magnitude is None else magnitude.expand(tuple(shape))
-        return self.add(network.Constant, call, shape, value=value, magnitude=magnitude, is_input=is_input)
+        return self.add(
+            network.Constant, call, shape, value=value, magnitude=magnitude, is_input=is_input
+        )
 
     def refuse(self, call: Call, why: str) -> UnsupportedOperation:
         """Return the error that says what cannot be read, where, and why."""
@@ -271,19 +313,27 @@ class Lowering:
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: t)
                 return target(*args, **kwargs)  # type: ignore[operator, no-any-return]
 
-            return only.view(move)
+            return replace(only.view(move), node=call.name)
         result = value()
         if isinstance(result, tuple | list):
             return tuple(
                 Static(lambda i=i: value()[i], trained, f"{call.name}[{i}]")  # type: ignore[misc]
                 for i in range(len(result))
             )
-        return Static(value, trained, call.name)
+        return Static(value, trained, call.name, node=call.name)
 
 
 CREATORS = {
     f"aten.{name}.default"
-    for name in ("ones_like", "zeros_like", "full_like", "new_ones", "new_zeros", "new_full", "empty_like")
+    for name in (
+        "ones_like",
+        "zeros_like",
+        "full_like",
+        "new_ones",
+        "new_zeros",
+        "new_full",
+        "empty_like",
+    )
 }
 WEIGHTED = {
     "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.conv1d.default",
@@ -298,7 +348,17 @@ MOVES = {
     "aten.detach.default", "aten.alias.default", "aten.numpy_T.default", "aten.mT.default",
     "aten.detach_.default", "aten.lift_fresh_copy.default",
 }  # fmt: skip
-_KEEPS_HARD = ("mul", "bitwise", "logical", "where", "_to_copy", "to.", "type_as", "one_hot", "scatter")
+_KEEPS_HARD = (
+    "mul",
+    "bitwise",
+    "logical",
+    "where",
+    "_to_copy",
+    "to.",
+    "type_as",
+    "one_hot",
+    "scatter",
+)
 
 
 def _leaves(arguments: Any) -> Any:
@@ -330,7 +390,9 @@ def _is_mask_arithmetic(arguments: Sequence[Any]) -> bool:
 
 def _mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
     discrete = not _is_floating(call.node)
-    sources = [a.node if isinstance(a, Path) else a.source for a in arguments if isinstance(a, Path | Mask)]
+    sources = [
+        a.node if isinstance(a, Path) else a.source for a in arguments if isinstance(a, Path | Mask)
+    ]
     masks_hard = all(a.hard for a in arguments if isinstance(a, Mask))
     keeps = call.operation in MOVES or any(part in call.operation for part in _KEEPS_HARD)
     boolean = discrete and getattr(call.node.meta.get("val"), "dtype", None) is torch.bool

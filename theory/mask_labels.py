@@ -23,11 +23,11 @@ _MOVES = MOVES - _SAME | {
     "aten.select.int", "aten.roll.default",
 }  # fmt: skip
 _ENTRYWISE = {
-    "gt", "ge", "lt", "le", "eq", "ne", "mul", "div", "add", "sub", "rsub", "neg", "abs", "sign", "pow",
-    "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not",
-    "bitwise_xor", "where", "to", "_to_copy", "type_as", "sigmoid", "tanh", "exp", "relu", "relu_", "clamp",
-    "clamp_min", "clamp_max", "maximum", "minimum", "heaviside", "round", "floor", "gate", "__and__", "__or__",
-    "reciprocal", "sqrt", "leaky_relu", "threshold", "hardtanh",
+    "gt", "ge", "lt", "le", "eq", "ne", "mul", "div", "add", "sub", "rsub", "neg", "abs", "sign",
+    "pow", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or",
+    "bitwise_not", "bitwise_xor", "__and__", "__or__", "where", "to", "_to_copy", "type_as", "gate",
+    "sigmoid", "tanh", "exp", "relu", "relu_", "clamp", "clamp_min", "clamp_max", "maximum",
+    "minimum", "heaviside", "round", "floor", "reciprocal", "sqrt", "leaky_relu", "hardtanh",
 }  # fmt: skip
 _REDUCTIONS = {"amax", "amin", "sum", "mean", "count_nonzero", "any", "all", "prod"}
 
@@ -80,10 +80,14 @@ class MaskReader:
         Raises:
             CannotLabel: Names the operation that cannot be followed.
         """
-        todo, seen = [self.graph[made_by]], {}
+        todo, seen = [self.graph[made_by]], dict[str, Any]()
         while todo:  # no recursion: graphs can be deep
             node = todo[-1]
-            waiting = [] if self._is_known(node) else [n for n in node.all_input_nodes if n.name not in seen]
+            waiting = (
+                []
+                if self._is_known(node)
+                else [n for n in node.all_input_nodes if n.name not in seen]
+            )
             if waiting:
                 todo.extend(waiting)
                 continue
@@ -140,11 +144,13 @@ class MaskReader:
 
         count = torch.arange(self.batch).reshape(-1, *[1] * (labels.ndim - 1))
         counted = apply(count.expand(-1, *labels.shape[1:]))
-        if counted.shape[0] != self.batch or not bool((counted.movedim(0, -1) == torch.arange(self.batch)).all()):
+        if counted.shape[0] != self.batch or not bool(
+            (counted.movedim(0, -1) == torch.arange(self.batch)).all()
+        ):
             raise CannotLabel(f"{node.name} moves the axis that counts the examples")
         fields = labels.shape[0]
         padded = torch.cat([labels, labels.new_zeros(-fields % self.batch, *labels.shape[1:])])
-        return torch.cat([apply(part) for part in padded.split(self.batch)])[:fields]
+        return torch.cat([apply(part) for part in torch.split(padded, self.batch)])[:fields]
 
     def _entrywise(self, node: fx.Node, arguments: Mapping[str, Any]) -> Tensor:
         shape = tuple(node.meta["val"].shape[1:])
@@ -154,7 +160,9 @@ class MaskReader:
         found = []
         for operand in operands:
             if isinstance(operand, Tensor):
-                labels = of_constants(self._one(node, operand.detach(), len(shape)), len(self.sizes))
+                labels = of_constants(
+                    self._one(node, operand.detach(), len(shape)), len(self.sizes)
+                )
             else:
                 labels = operand.labels
             lead = [1] * (len(shape) + 1 - labels.ndim)
@@ -202,10 +210,10 @@ class _Winner:
 
 
 def won(candidates: Tensor, sizes: Sequence[int], *, ordered: bool) -> Tensor:
-    """Label the gates of a maximum, which is 1 at the winner.
+    r"""Label the gates of a maximum, which is 1 at the winner.
 
     Args:
-        candidates: Labels, shape (fields, candidate, \\*shape).
+        candidates: Labels, shape (fields, candidate, \*shape).
         sizes: Spatial sizes of the data.
         ordered: Whether the first of several winners is told apart; else there are no ties, or
             they are shared.

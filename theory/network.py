@@ -250,7 +250,11 @@ class PathNetwork:
     def at(self, x: Tensor) -> PathNetwork:
         """Return this network read at the shape, type and device of x."""
         program = self.program
-        if (tuple(x.shape), x.dtype, x.device) == (program.example_shape, program.dtype, program.device):
+        if (tuple(x.shape), x.dtype, x.device) == (
+            program.example_shape,
+            program.dtype,
+            program.device,
+        ):
             return self
         from reluctant.theory.tracing import trace
 
@@ -316,7 +320,11 @@ class PathNetwork:
                 t = x
             elif isinstance(node, Constant):
                 t = constant(node.magnitude if magnitudes else node.value).to(x)
-                t = t.expand(n, *node.shape) if sources or node.is_input else x.new_zeros(n, *node.shape)
+                t = (
+                    t.expand(n, *node.shape)
+                    if sources or node.is_input
+                    else x.new_zeros(n, *node.shape)
+                )
             elif isinstance(node, Weighted):
                 t = node.operator.apply(operands[0] if operands else None, weights[node.weight])
                 if not operands:

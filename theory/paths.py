@@ -124,7 +124,9 @@ class Paths:
         return torch.stack(found)
 
 
-def paths(module: nn.Module | PathNetwork, x: Tensor, *, gates: Gates | None = None, limit: int = 50_000) -> Paths:
+def paths(
+    module: nn.Module | PathNetwork, x: Tensor, *, gates: Gates | None = None, limit: int = 50_000
+) -> Paths:
     r"""List every path of a small network, with its weights, gates and constants.
 
     This is the obvious route to every quantity of the dual view; the fast ones are tested against it.
@@ -162,7 +164,11 @@ def paths(module: nn.Module | PathNetwork, x: Tensor, *, gates: Gates | None = N
     weight_of = {
         (w.name, entry): value
         for w in net.weights
-        for entry, value in zip(w.entries.flatten().tolist(), w.value().detach().double().flatten().tolist(), strict=True)
+        for entry, value in zip(
+            w.entries.flatten().tolist(),
+            w.value().detach().double().flatten().tolist(),
+            strict=True,
+        )
     }
     whole = _join(last, x.shape[0])
     ends = [k for k, bunch in enumerate(last) for _ in bunch.words]
@@ -177,18 +183,23 @@ def paths(module: nn.Module | PathNetwork, x: Tensor, *, gates: Gates | None = N
     )
 
 
-def _arrive(net: PathNetwork, node: Node, operands: list[list[_Bunch]], gates: Gates, n: int) -> list[_Bunch]:
+def _arrive(
+    net: PathNetwork, node: Node, operands: list[list[_Bunch]], gates: Gates, n: int
+) -> list[_Bunch]:
     size = int(torch.Size(node.shape).numel())
     ones = np.ones((n, 1))
     if isinstance(node, Input):
         return [_Bunch(np.array([i]), np.ones(1), ones, ((),)) for i in range(size)]
     if isinstance(node, Constant):
         flat = node.value.flatten().tolist()
-        return [_Bunch(np.array([-1]), np.array([c]), ones, ((),)) if c else _join([], n) for c in flat]
+        return [
+            _Bunch(np.array([-1]), np.array([c]), ones, ((),)) if c else _join([], n) for c in flat
+        ]
     if isinstance(node, Gate):
         factor = gates[node.gate].double().expand(n, *node.shape).reshape(n, size).cpu().numpy()
         return [
-            _Bunch(b.starts, b.constants, b.activity * factor[:, [k]], b.words) for k, b in enumerate(operands[0])
+            _Bunch(b.starts, b.constants, b.activity * factor[:, [k]], b.words)
+            for k, b in enumerate(operands[0])
         ]
     if isinstance(node, Weighted):
         return _weigh(net, node, operands, n)
@@ -207,7 +218,8 @@ def _weigh(net: PathNetwork, node: Weighted, operands: list[list[_Bunch]], n: in
     if not operands:
         used = node.operator.apply(None, numbers).flatten().long().tolist()
         return [
-            _Bunch(np.array([-1]), np.ones(1), np.ones((n, 1)), (((weight.name, entries[k - 1]),),)) for k in used
+            _Bunch(np.array([-1]), np.ones(1), np.ones((n, 1)), (((weight.name, entries[k - 1]),),))
+            for k in used
         ]
     shape = net.nodes[node.operands[0]].shape
     size = int(torch.Size(shape).numel())
@@ -218,7 +230,9 @@ def _weigh(net: PathNetwork, node: Weighted, operands: list[list[_Bunch]], n: in
         for target, k in enumerate(row):
             if k:
                 b, step = operands[0][source], (weight.name, entries[k - 1])
-                parts[target].append(_Bunch(b.starts, b.constants, b.activity, tuple((*w, step) for w in b.words)))
+                parts[target].append(
+                    _Bunch(b.starts, b.constants, b.activity, tuple((*w, step) for w in b.words))
+                )
     return [_join(part, n) for part in parts]
 
 
@@ -227,7 +241,10 @@ def _edges(net: PathNetwork, node: Node, operand: int) -> list[tuple[int, int, f
     shapes = [net.nodes[k].shape for k in node.operands]
     size = int(torch.Size(shapes[operand]).numel())
     basis = torch.eye(size, dtype=torch.float64).reshape(size, *shapes[operand])
-    tried = [basis if j == operand else torch.zeros(size, *s, dtype=torch.float64) for j, s in enumerate(shapes)]
+    tried = [
+        basis if j == operand else torch.zeros(size, *s, dtype=torch.float64)
+        for j, s in enumerate(shapes)
+    ]
     matrix = apply_constant(node, tried).flatten(1)
     rows, columns = torch.nonzero(matrix, as_tuple=True)
     return list(zip(rows.tolist(), columns.tolist(), matrix[rows, columns].tolist(), strict=True))

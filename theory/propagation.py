@@ -82,7 +82,13 @@ def make_plan(net: PathNetwork, origins: Mapping[int, Origin], images: Mapping[i
     return Plan(net, origins, tuple(order), frozenset(full))
 
 
-def propagate(plan: Plan, left: Mapping[int, Image], right: Mapping[int, Image], z: Mapping[int, Tensor], outputs: Tensor) -> Tensor:
+def propagate(
+    plan: Plan,
+    left: Mapping[int, Image],
+    right: Mapping[int, Image],
+    z: Mapping[int, Tensor],
+    outputs: Tensor,
+) -> Tensor:
     """Return H(z) between two sets of examples.
 
     Args:
@@ -97,13 +103,19 @@ def propagate(plan: Plan, left: Mapping[int, Image], right: Mapping[int, Image],
     """
     fresh: dict[int, Fresh] = {}
     for k in plan.order:
-        u = _fresh_full(plan, k, left, right, fresh) if k in plan.full else _fresh_diagonal(plan, k, left, right, fresh)
+        u = (
+            _fresh_full(plan, k, left, right, fresh)
+            if k in plan.full
+            else _fresh_diagonal(plan, k, left, right, fresh)
+        )
         fresh[k] = Fresh(z[k] * u, plan.origins[k].row_group, k not in plan.full)
     last = plan.net.output
 
     def arrange(t: Tensor) -> Tensor:
         flat = t.flatten(1) if t.ndim > 1 else t[:, None]
-        return flat[:, outputs][:, :, None, None]  # outputs as groups of one channel at one position
+        return flat[:, outputs][
+            :, :, None, None
+        ]  # outputs as groups of one channel at one position
 
     sides = [_side(images[last], arrange, plan.origins) for images in (left, right)]
     return _diagonal(sides[0], sides[1], fresh, plan.origins)[..., 0]
@@ -132,17 +144,25 @@ def _operand(plan: Plan, site: int, images: Mapping[int, Image]) -> _Side:
     operator, operand = node.operator, node.operands[0]
 
     def arrange(t: Tensor) -> Tensor:
-        return operator.split(t).flatten(3) if len(operator.positions) else operator.split(t).unsqueeze(-1)
+        return (
+            operator.split(t).flatten(3)
+            if len(operator.positions)
+            else operator.split(t).unsqueeze(-1)
+        )
 
     shape = operator.split(torch.empty(1, *plan.net.nodes[operand].shape, device="meta")).shape[3:]
     image = images[operand]
     if image.data is None and not image.terms:  # only sources, and they are left out
-        image = Image(torch.zeros(_examples(images), *plan.net.nodes[operand].shape, dtype=torch.float64))
+        image = Image(
+            torch.zeros(_examples(images), *plan.net.nodes[operand].shape, dtype=torch.float64)
+        )
     side = _side(image, arrange, plan.origins)
     return _Side(side.data, side.parts, tuple(shape))
 
 
-def _side(image: Image, arrange: Callable[[Tensor], Tensor], origins: Mapping[int, Origin]) -> _Side:
+def _side(
+    image: Image, arrange: Callable[[Tensor], Tensor], origins: Mapping[int, Origin]
+) -> _Side:
     data = None if image.data is None else arrange(image.data)
     parts = {}
     for k, term in image.terms.items():
@@ -168,7 +188,13 @@ def _alignment(index: Tensor, positions: int) -> tuple[Tensor | None, Tensor | N
     return None, None
 
 
-def _fresh_full(plan: Plan, k: int, left: Mapping[int, Image], right: Mapping[int, Image], fresh: Mapping[int, Fresh]) -> Tensor:
+def _fresh_full(
+    plan: Plan,
+    k: int,
+    left: Mapping[int, Image],
+    right: Mapping[int, Image],
+    fresh: Mapping[int, Fresh],
+) -> Tensor:
     origin, net = plan.origins[k], plan.net
     n, m = _examples(left), _examples(right)
     like = next(iter(left.values()))
@@ -189,7 +215,13 @@ def _fresh_full(plan: Plan, k: int, left: Mapping[int, Image], right: Mapping[in
     return torch.cat(blocks, dim=2)
 
 
-def _fresh_diagonal(plan: Plan, k: int, left: Mapping[int, Image], right: Mapping[int, Image], fresh: Mapping[int, Fresh]) -> Tensor:
+def _fresh_diagonal(
+    plan: Plan,
+    k: int,
+    left: Mapping[int, Image],
+    right: Mapping[int, Image],
+    fresh: Mapping[int, Fresh],
+) -> Tensor:
     origin, net = plan.origins[k], plan.net
     n, m = _examples(left), _examples(right)
     blocks = []
@@ -217,7 +249,9 @@ def _ones(like: Image, *shape: int) -> Tensor:
     return sample.new_ones(shape)
 
 
-def _full(one: _Side, two: _Side, fresh: Mapping[int, Fresh], origins: Mapping[int, Origin]) -> Tensor:
+def _full(
+    one: _Side, two: _Side, fresh: Mapping[int, Fresh], origins: Mapping[int, Origin]
+) -> Tensor:
     """Contract the channels of two operands at all pairs of positions."""
     total: Tensor | None = None
     if one.data is not None and two.data is not None:
@@ -236,7 +270,12 @@ def _agree(left: Tensor, right: Tensor) -> bool:
 
 
 def _full_aligned(a: _Part, b: _Part, u: Fresh) -> Tensor:
-    assert a.row is not None and a.position is not None and b.row is not None and b.position is not None
+    assert (
+        a.row is not None
+        and a.position is not None
+        and b.row is not None
+        and b.position is not None
+    )
     total: Tensor | None = None
     row = torch.maximum(a.row, b.row)
     group_of = torch.where(row >= 0, u.row_group.to(row.device)[row.clamp(min=0)], -1)
@@ -247,7 +286,11 @@ def _full_aligned(a: _Part, b: _Part, u: Fresh) -> Tensor:
         left = a.factor if bool(mask.all()) else a.factor * mask[:, :, None]
         product = torch.einsum("nsgcp,mtgcq->gnspmtq", left, b.factor)
         product = product * _at(u.u[group], a.position, b.position)
-        part = product.sum((2, 5)) if product.shape[2] * product.shape[5] > 1 else product[:, :, 0, :, :, 0]
+        part = (
+            product.sum((2, 5))
+            if product.shape[2] * product.shape[5] > 1
+            else product[:, :, 0, :, :, 0]
+        )
         total = part if total is None else total + part
     assert total is not None
     return total
@@ -278,7 +321,12 @@ def _full_listed(a: _Part, b: _Part, u: Fresh, positions: int) -> Tensor:
                 for s in range(slots):
                     for t in range(others[0]):
                         cell = cell + _paired(
-                            a.factor[:, s, g, :, p], b.factor[:, t, g, :, q], a.index[s, g, :, p], b.index[t, g, :, q], u, positions
+                            a.factor[:, s, g, :, p],
+                            b.factor[:, t, g, :, q],
+                            a.index[s, g, :, p],
+                            b.index[t, g, :, q],
+                            u,
+                            positions,
                         )
                 line.append(cell)
             grid.append(torch.stack(line, dim=2))  # (n, m, q)
@@ -286,12 +334,16 @@ def _full_listed(a: _Part, b: _Part, u: Fresh, positions: int) -> Tensor:
     return torch.stack(rows)
 
 
-def _paired(left: Tensor, right: Tensor, left_index: Tensor, right_index: Tensor, u: Fresh, positions: int) -> Tensor:
+def _paired(
+    left: Tensor, right: Tensor, left_index: Tensor, right_index: Tensor, u: Fresh, positions: int
+) -> Tensor:
     """Contract channels, where each reads an entry of its own; factors (n, channel), (m, channel)."""
     row, other = (left_index - 1) // positions, (right_index - 1) // positions
     kept = (left_index > 0) & (right_index > 0) & (row == other)
     group = u.row_group.to(row.device)[row.clamp(min=0)]
-    code = (group * positions + (left_index - 1) % positions) * positions + (right_index - 1) % positions
+    code = (group * positions + (left_index - 1) % positions) * positions + (
+        right_index - 1
+    ) % positions
     code = torch.where(kept, code, -1)
     order = torch.argsort(code, stable=True)
     order = order[code[order] >= 0]
@@ -300,9 +352,13 @@ def _paired(left: Tensor, right: Tensor, left_index: Tensor, right_index: Tensor
         return left.new_zeros(n, m)
     codes, counts = torch.unique_consecutive(code[order], return_counts=True)
     width = int(counts.max())
-    slot = torch.arange(order.numel(), device=order.device) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    slot = torch.arange(order.numel(), device=order.device) - torch.repeat_interleave(
+        counts.cumsum(0) - counts, counts
+    )
     table = torch.full((codes.numel(), width), left.shape[1], dtype=torch.long, device=order.device)
-    table[torch.repeat_interleave(torch.arange(codes.numel(), device=order.device), counts), slot] = order
+    table[
+        torch.repeat_interleave(torch.arange(codes.numel(), device=order.device), counts), slot
+    ] = order
     padded = [torch.cat([t, t.new_zeros(t.shape[0], 1)], dim=1)[:, table] for t in (left, right)]
     product = torch.einsum("nkw,mkw->knm", padded[0], padded[1])
     total: Tensor | None = None
@@ -315,7 +371,9 @@ def _paired(left: Tensor, right: Tensor, left_index: Tensor, right_index: Tensor
     return total
 
 
-def _diagonal(one: _Side, two: _Side, fresh: Mapping[int, Fresh], origins: Mapping[int, Origin]) -> Tensor:
+def _diagonal(
+    one: _Side, two: _Side, fresh: Mapping[int, Fresh], origins: Mapping[int, Origin]
+) -> Tensor:
     """Contract the channels of two operands at equal positions, shape (group, n, m, position)."""
     total: Tensor | None = None
     if one.data is not None and two.data is not None:
@@ -327,7 +385,9 @@ def _diagonal(one: _Side, two: _Side, fresh: Mapping[int, Fresh], origins: Mappi
             assert a.position is not None
             product = torch.einsum("ngcp,mgcp->gnmp", a.factor[:, 0], b.factor[:, 0])
             where = a.position[0]
-            part = product * (u.u[0][:, :, where] if u.diagonal else u.pick(0, where, where).movedim(0, -1))
+            part = product * (
+                u.u[0][:, :, where] if u.diagonal else u.pick(0, where, where).movedim(0, -1)
+            )
         elif aligned and a.index.shape[3] == 1 and not u.diagonal:
             part = _full_aligned(a, b, u)[:, :, 0, :, :]
         else:
@@ -344,11 +404,17 @@ def _diagonal_listed(a: _Part, b: _Part, u: Fresh, positions: int) -> Tensor:
         line = []
         for p in range(places):
             parts = [
-                _paired(a.factor[:, s, g, :, p], b.factor[:, t, g, :, p], a.index[s, g, :, p], b.index[t, g, :, p], u, positions)
+                _paired(
+                    a.factor[:, s, g, :, p],
+                    b.factor[:, t, g, :, p],
+                    a.index[s, g, :, p],
+                    b.index[t, g, :, p],
+                    u,
+                    positions,
+                )
                 for s in range(slots)
                 for t in range(b.index.shape[0])
             ]
             line.append(torch.stack(parts).sum(0))
         rows.append(torch.stack(line, dim=-1))
     return torch.stack(rows)
-

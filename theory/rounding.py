@@ -61,7 +61,9 @@ def absolute_output(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
     return net.forward(x.double().abs(), gates, weights, constant=torch.abs, magnitudes=True)
 
 
-def output_bound(net: PathNetwork, x: Tensor, gates: Gates, dtype: torch.dtype = torch.float64) -> Tensor:
+def output_bound(
+    net: PathNetwork, x: Tensor, gates: Gates, dtype: torch.dtype = torch.float64
+) -> Tensor:
     """Bound the difference of two evaluations of a network with the same gates.
 
     Args:
@@ -101,7 +103,12 @@ def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
             source = next(net.nodes[i].operands[0] for i in net.value_nodes if _is_gate(net, i, g))
         q = net.forward(x.double(), gates, weights, output=source)
         size = net.forward(
-            x.double().abs(), gates, [w.abs() for w in weights], constant=torch.abs, magnitudes=True, output=source
+            x.double().abs(),
+            gates,
+            [w.abs() for w in weights],
+            constant=torch.abs,
+            magnitudes=True,
+            output=source,
         )
         if _all_integers([q, x, *weights]) and float(size.max()) < 2.0**53:
             continue

@@ -21,7 +21,17 @@ def _own(lower: Lowering, call: Call, q: Path, argument: str, ties: str = "zero"
         positive = values[name] > 0
         return positive.movedim(q.batch, 0).to(values[name].dtype)
 
-    gated = lower.gate(call, q, after=call.name, probe=probe, kind="relu", hard=True, own=True, source=q.node, ties=ties)
+    gated = lower.gate(
+        call,
+        q,
+        after=call.name,
+        probe=probe,
+        kind="relu",
+        hard=True,
+        own=True,
+        source=q.node,
+        ties=ties,
+    )
     return Path(gated.node, gated.shape, q.batch)
 
 
@@ -30,7 +40,9 @@ def _relu(lower: Lowering, call: Call) -> Lowered:
     return _own(lower, call, _path(lower, call, call["self"]), "self")
 
 
-@rule("aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp.default", "aten.clamp_.default")
+@rule(
+    "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp.default", "aten.clamp_.default"
+)
 def _clamp(lower: Lowering, call: Call) -> Lowered:
     upper = call.arguments.get("max")
     if call["min"] != 0 or upper is not None:
@@ -63,7 +75,9 @@ def _gate(lower: Lowering, call: Call) -> Lowered:
     return Mask(call.name, call["slope"] == 0, source)
 
 
-def _pooled_maximum(lower: Lowering, call: Call, path: Path, windows: Windows, argument: str, ties: str) -> Path:
+def _pooled_maximum(
+    lower: Lowering, call: Call, path: Path, windows: Windows, argument: str, ties: str
+) -> Path:
     shape = path.shape
 
     def probe(values: Mapping[str, Any]) -> Tensor:
@@ -77,7 +91,15 @@ def _pooled_maximum(lower: Lowering, call: Call, path: Path, windows: Windows, a
 
     candidates = lower.reindex(call, [path], windows.move())
     picked = lower.gate(
-        call, candidates, after=call.name, probe=probe, kind="max", hard=True, own=True, source=path.node, ties=ties
+        call,
+        candidates,
+        after=call.name,
+        probe=probe,
+        kind="max",
+        hard=True,
+        own=True,
+        source=path.node,
+        ties=ties,
     )
     return lower.total(call, [picked], [0])
 
@@ -95,16 +117,29 @@ def _max_pool(lower: Lowering, call: Call) -> Lowered:
     value = call.node.meta["val"]
     with_indices = isinstance(value, tuple | list)
     shape = (value[0] if with_indices else value).shape
-    windows = sliding(path.shape[-rank:], call["kernel_size"], call["stride"], call["padding"], call["dilation"], shape[-rank:])
+    windows = sliding(
+        path.shape[-rank:],
+        call["kernel_size"],
+        call["stride"],
+        call["padding"],
+        call["dilation"],
+        shape[-rank:],
+    )
     pooled = _pooled_maximum(lower, call, path, windows, _first(call), "first")
     return (pooled, Mask(call.name, False, None)) if with_indices else pooled
 
 
-@rule("aten.adaptive_max_pool1d.default", "aten.adaptive_max_pool2d.default", "aten.adaptive_max_pool3d.default")
+@rule(
+    "aten.adaptive_max_pool1d.default",
+    "aten.adaptive_max_pool2d.default",
+    "aten.adaptive_max_pool3d.default",
+)
 def _adaptive_max_pool(lower: Lowering, call: Call) -> Lowered:
     path, rank = _path(lower, call, call["self"]), len(call["output_size"])
     windows = adaptive(path.shape[-rank:], call.node.meta["val"][0].shape[-rank:])
-    return _pooled_maximum(lower, call, path, windows, _first(call), "first"), Mask(call.name, False, None)
+    return _pooled_maximum(lower, call, path, windows, _first(call), "first"), Mask(
+        call.name, False, None
+    )
 
 
 @rule("aten.amax.default")
@@ -114,7 +149,9 @@ def _amax(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.max.dim")
 def _max_over(lower: Lowering, call: Call) -> Lowered:
-    return _maximum_over(lower, call, [call["dim"]], call["keepdim"], "first"), Mask(call.name, False, None)
+    return _maximum_over(lower, call, [call["dim"]], call["keepdim"], "first"), Mask(
+        call.name, False, None
+    )
 
 
 def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties: str) -> Path:
@@ -139,9 +176,23 @@ def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties
         return torch.zeros_like(winners).scatter_(1, winners.argmax(1, keepdim=True), 1.0)
 
     candidates = lower.reindex(call, [moved], whole.move())
-    picked = lower.gate(call, candidates, after=call.name, probe=probe, kind="max", hard=ties == "first", own=True, source=path.node, ties=ties)
+    picked = lower.gate(
+        call,
+        candidates,
+        after=call.name,
+        probe=probe,
+        kind="max",
+        hard=ties == "first",
+        own=True,
+        source=path.node,
+        ties=ties,
+    )
     total = lower.total(call, [picked], [0])
-    kept = [1 if a in axes else size for a, size in enumerate(path.shape)] if keep else [path.shape[a] for a in others]
+    kept = (
+        [1 if a in axes else size for a, size in enumerate(path.shape)]
+        if keep
+        else [path.shape[a] for a in others]
+    )
     return _shaped(lower, call, total, kept)
 
 

@@ -30,7 +30,9 @@ def _shaped(lower: Lowering, call: Call, path: Path, shape: Sequence[int]) -> Pa
     shape = tuple(shape)
     if path.shape == shape:
         return path
-    return lower.reindex(call, [path], lambda ts: ts[0].reshape(ts[0].shape[0], *shape), keeps_order=True)
+    return lower.reindex(
+        call, [path], lambda ts: ts[0].reshape(ts[0].shape[0], *shape), keeps_order=True
+    )
 
 
 def _expanded(lower: Lowering, call: Call, path: Path, shape: Sequence[int]) -> Path:
@@ -39,7 +41,11 @@ def _expanded(lower: Lowering, call: Call, path: Path, shape: Sequence[int]) -> 
     if path.shape == shape:
         return path
     lead = (1,) * (len(shape) - len(path.shape))
-    return lower.reindex(call, [path], lambda ts: ts[0].reshape(ts[0].shape[0], *lead, *path.shape).expand(-1, *shape))
+    return lower.reindex(
+        call,
+        [path],
+        lambda ts: ts[0].reshape(ts[0].shape[0], *lead, *path.shape).expand(-1, *shape),
+    )
 
 
 @rule(*_SAME)
@@ -56,7 +62,13 @@ def _detach(lower: Lowering, call: Call) -> Lowered:
     return call["self"]  # type: ignore[no-any-return]
 
 
-@rule("aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.to.device", "aten._assert_tensor_metadata.default")
+@rule(
+    "aten.to.dtype",
+    "aten._to_copy.default",
+    "aten.to.dtype_layout",
+    "aten.to.device",
+    "aten._assert_tensor_metadata.default",
+)
 def _cast(lower: Lowering, call: Call) -> Lowered:
     kept = call.arguments.get("self", call.arguments.get("a"))
     if isinstance(kept, Mask):
@@ -64,7 +76,12 @@ def _cast(lower: Lowering, call: Call) -> Lowered:
     return kept  # type: ignore[return-value]
 
 
-@rule("aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default", "aten.alpha_dropout.default")
+@rule(
+    "aten.dropout.default",
+    "aten.dropout_.default",
+    "aten.feature_dropout.default",
+    "aten.alpha_dropout.default",
+)
 def _dropout(lower: Lowering, call: Call) -> Lowered:
     if call["train"] and call["p"] != 0:
         raise lower.refuse(call, "dropout is random in training mode; call module.eval() first")
@@ -81,11 +98,19 @@ def _reshape(lower: Lowering, call: Call) -> Lowered:
         return Mask(call.name, path.hard, path.source, path.ties)
     assert call.shape is not None
     if path.batch != 0 or not call.shape or call.shape[0] != lower.batch:
-        raise lower.refuse(call, "it moves the axis that counts the examples; keep the batch axis first")
+        raise lower.refuse(
+            call, "it moves the axis that counts the examples; keep the batch axis first"
+        )
     return _shaped(lower, call, path, call.shape[1:])
 
 
-@rule("aten.permute.default", "aten.transpose.int", "aten.movedim.int", "aten.t.default", "aten.swapaxes.default")
+@rule(
+    "aten.permute.default",
+    "aten.transpose.int",
+    "aten.movedim.int",
+    "aten.t.default",
+    "aten.swapaxes.default",
+)
 def _permute(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
     if isinstance(path, Mask):
@@ -111,7 +136,12 @@ def _permute(lower: Lowering, call: Call) -> Lowered:
 def _slice(lower: Lowering, call: Call) -> Lowered:
     path = _path(lower, call, call["self"])
     dim = call["dim"] % (len(path.shape) + 1)
-    if dim == path.batch and not call["start"] and (call["end"] is None or call["end"] >= lower.batch) and call["step"] == 1:
+    if (
+        dim == path.batch
+        and not call["start"]
+        and (call["end"] is None or call["end"] >= lower.batch)
+        and call["step"] == 1
+    ):
         return path
     axis = path.axis(dim) + 1
     picked = slice(call["start"], call["end"], call["step"])
@@ -128,13 +158,35 @@ def _select(lower: Lowering, call: Call) -> Lowered:
     return Path(moved.node, moved.shape, batch)
 
 
-@rule("aten.chunk.default", "aten.split.Tensor", "aten.split_with_sizes.default", "aten.split.sizes", "aten.unbind.int")
+@rule("aten.index_select.default")
+def _index_select(lower: Lowering, call: Call) -> Lowered:
+    path, index = _path(lower, call, call["self"]), call["index"]
+    axis = path.axis(call["dim"]) + 1
+    if not isinstance(index, Static):
+        raise lower.refuse(call, "its index depends on the data")
+    picked = index.value()
+    moved = lower.reindex(
+        call, [path], lambda ts: ts[0].index_select(axis, picked.to(ts[0].device))
+    )
+    return Path(moved.node, moved.shape, path.batch)
+
+
+@rule(
+    "aten.chunk.default",
+    "aten.split.Tensor",
+    "aten.split_with_sizes.default",
+    "aten.split.sizes",
+    "aten.unbind.int",
+)
 def _split(lower: Lowering, call: Call) -> Lowered:
     path = _path(lower, call, call["self"])
     axis = path.axis(call["dim"]) + 1
     values = call.node.meta["val"]
     if call.operation == "aten.unbind.int":
-        parts = [lower.reindex(call, [path], lambda ts, i=i: ts[0].select(axis, i)) for i in range(len(values))]
+        parts = [
+            lower.reindex(call, [path], lambda ts, i=i: ts[0].select(axis, i))
+            for i in range(len(values))
+        ]
         return tuple(Path(p.node, p.shape) for p in parts)
     start, found = 0, []
     for value in values:
@@ -173,7 +225,9 @@ def _pad(lower: Lowering, call: Call) -> Lowered:
     padded = F.pad(lead, sizes, mode=mode).long()
     shape = (*path.shape[: len(path.shape) - rank], *padded.shape[2:])
     source = padded.flatten()
-    return lower.reindex(call, [path], lambda ts: ts[0].flatten(1)[:, source.to(ts[0].device)].reshape(-1, *shape))
+    return lower.reindex(
+        call, [path], lambda ts: ts[0].flatten(1)[:, source.to(ts[0].device)].reshape(-1, *shape)
+    )
 
 
 @rule("aten.flip.default")
@@ -197,7 +251,9 @@ def _operands(lower: Lowering, call: Call, items: Sequence[Any]) -> list[Path]:
     found = []
     for item in items:
         if isinstance(item, Static) and not item.trained:
-            item = lower.constant(call, item.value().shape[1:], _one_example(lower, call, item.value()))
+            item = lower.constant(
+                call, item.value().shape[1:], _one_example(lower, call, item.value())
+            )
         found.append(_path(lower, call, item))
     return found
 
@@ -221,7 +277,9 @@ def _stack(lower: Lowering, call: Call) -> Lowered:
     return Path(joined.node, joined.shape, moved_batch)
 
 
-def _summed(lower: Lowering, call: Call, path: Path, dims: Sequence[int] | None, keep: bool, mean: bool) -> Path:
+def _summed(
+    lower: Lowering, call: Call, path: Path, dims: Sequence[int] | None, keep: bool, mean: bool
+) -> Path:
     rank = len(path.shape) + 1
     dims = [d % rank for d in dims] if dims else list(range(rank))
     axes = [path.axis(d) for d in dims]
@@ -241,7 +299,15 @@ def _mean(lower: Lowering, call: Call) -> Lowered:
     return _summed(lower, call, path, call["dim"], call["keepdim"], "mean" in call.operation)
 
 
-@rule("aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor", "aten.rsub.Scalar", "aten.add.Scalar", "aten.sub.Scalar")
+@rule(
+    "aten.add.Tensor",
+    "aten.add_.Tensor",
+    "aten.sub.Tensor",
+    "aten.sub_.Tensor",
+    "aten.rsub.Scalar",
+    "aten.add.Scalar",
+    "aten.sub.Scalar",
+)
 def _add(lower: Lowering, call: Call) -> Lowered:
     left, right, alpha = call["self"], call["other"], call.arguments.get("alpha", 1)
     signs = [1.0, -float(alpha)] if "sub" in call.operation else [1.0, float(alpha)]
@@ -291,6 +357,12 @@ def bias(lower: Lowering, call: Call, static: Static, shape: tuple[int, ...]) ->
     return lower.weighted(call, Bias(shape, own), None, flat)
 
 
+def _differs(value: Tensor, rank: int) -> bool:
+    """Tell whether a constant has an entry of its own for each example, as recorded masks have."""
+    value = value.detach()
+    return value.ndim == rank + 1 and value.shape[0] > 1 and not bool((value == value[:1]).all())
+
+
 def _one_example(lower: Lowering, call: Call, value: Tensor, rank: int | None = None) -> Tensor:
     """Drop a batch axis along which a constant repeats itself."""
     value = value.detach()
@@ -301,7 +373,14 @@ def _one_example(lower: Lowering, call: Call, value: Tensor, rank: int | None = 
     return value[0]
 
 
-@rule("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.div_.Tensor", "aten.mul.Scalar", "aten.div.Scalar")
+@rule(
+    "aten.mul.Tensor",
+    "aten.mul_.Tensor",
+    "aten.div.Tensor",
+    "aten.div_.Tensor",
+    "aten.mul.Scalar",
+    "aten.div.Scalar",
+)
 def _multiply(lower: Lowering, call: Call) -> Lowered:
     left, right = call["self"], call["other"]
     divides = "div" in call.operation
@@ -325,8 +404,19 @@ def _multiply(lower: Lowering, call: Call) -> Lowered:
             raise lower.refuse(call, "gates multiply a tensor whose batch axis is not the first")
         return multiplied_by_mask(lower, call, left, right)
     if isinstance(right, Static) and right.trained:
-        raise lower.refuse(call, f"the trained factor {right.name} multiplies entries; only linear and convolutional weights are read")
-    value = right.value() if isinstance(right, Static) else torch.tensor(float(right), dtype=torch.float64)
+        raise lower.refuse(
+            call,
+            f"the trained factor {right.name} multiplies entries; only linear and convolutional weights are read",
+        )
+    value = (
+        right.value()
+        if isinstance(right, Static)
+        else torch.tensor(float(right), dtype=torch.float64)
+    )
+    if not divides and left.batch == 0 and _differs(value, len(shape)):
+        hard = bool(((value == 0) | (value == 1)).all())
+        assert isinstance(right, Static)
+        return multiplied_by_mask(lower, call, left, Mask(right.node, hard, None))
     factor = _one_example(lower, call, value.double(), len(shape))
     scaled = lower.scale(call, left, 1.0 / factor if divides else factor)
     return Path(scaled.node, scaled.shape, left.batch)
@@ -348,7 +438,18 @@ def multiplied_by_mask(lower: Lowering, call: Call, value: Path, mask: Mask) -> 
         lead = gates if gates.ndim == len(shape) + 1 else gates[None]
         return lead.expand(-1, *shape).detach()  # type: ignore[no-any-return]
 
-    return lower.gate(call, value, after=call.name, probe=probe, kind="mask", hard=mask.hard, own=own, source=mask.source, ties=mask.ties, made_by=name)
+    return lower.gate(
+        call,
+        value,
+        after=call.name,
+        probe=probe,
+        kind="mask",
+        hard=mask.hard,
+        own=own,
+        source=mask.source,
+        ties=mask.ties,
+        made_by=name,
+    )
 
 
 @rule("aten.neg.default")
@@ -356,10 +457,23 @@ def _negate(lower: Lowering, call: Call) -> Lowered:
     return lower.scale(call, _path(lower, call, call["self"]), torch.tensor(-1.0))
 
 
-@rule("aten.ones_like.default", "aten.zeros_like.default", "aten.full_like.default", "aten.new_ones.default", "aten.new_zeros.default", "aten.new_full.default")
+@rule(
+    "aten.ones_like.default",
+    "aten.zeros_like.default",
+    "aten.full_like.default",
+    "aten.new_ones.default",
+    "aten.new_zeros.default",
+    "aten.new_full.default",
+)
 def _filled(lower: Lowering, call: Call) -> Lowered:
     assert call.shape is not None
-    fill = 1.0 if "ones" in call.operation else 0.0 if "zeros" in call.operation else float(call["fill_value"])
+    fill = (
+        1.0
+        if "ones" in call.operation
+        else 0.0
+        if "zeros" in call.operation
+        else float(call["fill_value"])
+    )
     value = torch.full(call.shape, fill, dtype=call.node.meta["val"].dtype)
     return Static(lambda: value, name=call.name)
 
@@ -380,19 +494,32 @@ def _average_pool(lower: Lowering, call: Call) -> Lowered:
     else:
         rank = int(call.operation[13])
     assert call.shape is not None
-    windows = sliding(path.shape[-rank:], call["kernel_size"], call["stride"], call["padding"], [1], call.shape[-rank:])
+    windows = sliding(
+        path.shape[-rank:],
+        call["kernel_size"],
+        call["stride"],
+        call["padding"],
+        [1],
+        call.shape[-rank:],
+    )
     arguments = {k: v for k, v in call.arguments.items() if k != "self"}
     ones = call.node.target(torch.ones(1, *path.shape, dtype=torch.float64), **arguments)  # type: ignore[operator]
     return _pooled_average(lower, call, path, windows, ones)
 
 
-@rule("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default", "aten.adaptive_avg_pool3d.default")
+@rule(
+    "aten.adaptive_avg_pool1d.default",
+    "aten.adaptive_avg_pool2d.default",
+    "aten.adaptive_avg_pool3d.default",
+)
 def _adaptive_average_pool(lower: Lowering, call: Call) -> Lowered:
     path = _path(lower, call, call["self"])
     assert call.shape is not None
     rank = len(call["output_size"])
     windows = adaptive(path.shape[-rank:], call.shape[-rank:])
-    return _pooled_average(lower, call, path, windows, torch.ones(1, *call.shape[1:], dtype=torch.float64))
+    return _pooled_average(
+        lower, call, path, windows, torch.ones(1, *call.shape[1:], dtype=torch.float64)
+    )
 
 
 @rule("aten.batch_norm.default")
@@ -400,9 +527,14 @@ def _batch_norm(lower: Lowering, call: Call) -> Lowered:
     path = _path(lower, call, call["input"])
     mean, variance = call["running_mean"], call["running_var"]
     if call["training"] or mean is None or variance is None:
-        raise lower.refuse(call, "batch norm in training mode depends on the whole batch; call module.eval() and keep running statistics")
+        raise lower.refuse(
+            call,
+            "batch norm in training mode depends on the whole batch; call module.eval() and keep running statistics",
+        )
     deviation = torch.sqrt(variance.value().double() + call["eps"])
-    factor = 1.0 / deviation if call["weight"] is None else call["weight"].value().double() / deviation
+    factor = (
+        1.0 / deviation if call["weight"] is None else call["weight"].value().double() / deviation
+    )
     shift = torch.zeros_like(factor) if call["bias"] is None else call["bias"].value().double()
     size = (-1, *[1] * (len(path.shape) - 1))
     center = mean.value().double() * factor
@@ -414,6 +546,6 @@ def _batch_norm(lower: Lowering, call: Call) -> Lowered:
         lower.notes.append(note)
     if not bool((magnitude != 0).any()):
         return scaled
-    return lower.total(call, [scaled, lower.constant(call, path.shape, constant, magnitude=magnitude)])
-
-
+    return lower.total(
+        call, [scaled, lower.constant(call, path.shape, constant, magnitude=magnitude)]
+    )

@@ -29,13 +29,17 @@ def _weight(lower: Lowering, call: Call, argument: Any, what: str) -> Static:
     if not isinstance(argument, Static):
         raise lower.refuse(call, f"its {what} depends on the data")
     if not argument.trained:
-        raise lower.refuse(call, f"its {what} is a constant, not a parameter; make it an nn.Parameter")
+        raise lower.refuse(
+            call, f"its {what} is a constant, not a parameter; make it an nn.Parameter"
+        )
     return argument
 
 
 @rule("aten.linear.default")
 def _linear(lower: Lowering, call: Call) -> Lowered:
-    return _dense(lower, call, call["input"], _weight(lower, call, call["weight"], "weight"), call["bias"])
+    return _dense(
+        lower, call, call["input"], _weight(lower, call, call["weight"], "weight"), call["bias"]
+    )
 
 
 @rule("aten.matmul.default", "aten.mm.default")
@@ -72,12 +76,21 @@ def _convolution(lower: Lowering, call: Call) -> Lowered:
     path = _operand(lower, call, call["input"])
     weight = _weight(lower, call, call["weight"], "weight")
     operator = make_convolution(
-        weight.value().shape, path.shape[1:], call["stride"], call["padding"], call["dilation"], call["groups"]
+        weight.value().shape,
+        path.shape[1:],
+        call["stride"],
+        call["padding"],
+        call["dilation"],
+        call["groups"],
     )
-    return _with_bias(lower, call, lower.weighted(call, operator, path, weight), call["bias"], channel=0)
+    return _with_bias(
+        lower, call, lower.weighted(call, operator, path, weight), call["bias"], channel=0
+    )
 
 
-def _with_bias(lower: Lowering, call: Call, result: Path, shift: Any, channel: int | None = None) -> Path:
+def _with_bias(
+    lower: Lowering, call: Call, result: Path, shift: Any, channel: int | None = None
+) -> Path:
     if shift is None:
         return result
     if not isinstance(shift, Static):

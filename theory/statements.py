@@ -109,7 +109,11 @@ class Comparison:
     @property
     def measured(self) -> float:
         """Return the largest difference relative to the larger side's largest entry."""
-        size = max(float(self.left.abs().max()), float(self.right.abs().max())) if self.left.numel() else 0.0
+        size = (
+            max(float(self.left.abs().max()), float(self.right.abs().max()))
+            if self.left.numel()
+            else 0.0
+        )
         return float(self.excess.max()) / size if size else 0.0
 
 
@@ -133,7 +137,7 @@ class Trial:
     patterns: int = 2**12
     paths: int = 20_000
     samples: int = 256
-    work: float = 1e11
+    work: float = 5e8
 
     @cached_property
     def net(self) -> PathNetwork:

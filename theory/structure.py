@@ -44,7 +44,11 @@ def dense_chain(net: PathNetwork) -> DenseChain | None:
     i = net.output
     while True:
         node = net.nodes[i]
-        if isinstance(node, Weighted) and isinstance(node.operator, Dense) and not node.operator.positions:
+        if (
+            isinstance(node, Weighted)
+            and isinstance(node.operator, Dense)
+            and not node.operator.positions
+        ):
             if layers:
                 gate_of.append(waiting)
             elif waiting is not None:
@@ -107,7 +111,11 @@ def _residual_shape(net: PathNetwork) -> CountedShape | None:
     if not skips or any(not isinstance(n.operator, Dense) or n.operator.positions for n in layers):
         return None
     widths = {node.operator.rows for node in layers[:-1]}
-    sums = [i for i in net.value_nodes if isinstance(net.nodes[i], Sum) and len(net.nodes[i].operands) > 1]
+    sums = [
+        i
+        for i in net.value_nodes
+        if isinstance(net.nodes[i], Sum) and len(net.nodes[i].operands) > 1
+    ]
     plain = [i for i in sums if not any(_is_bias(net, k) for k in net.nodes[i].operands)]
     depth, rest = divmod(len(layers), len(skips) + 2)
     if len(widths) != 1 or rest or len(plain) != len(skips):
@@ -143,8 +151,16 @@ def _pooled_shape(net: PathNetwork) -> CountedShape | None:
             dense.append(node.operator.rows)
         elif isinstance(node, Weighted):
             operator = node.operator
-            full = all(stride == 1 and before == after == 0 for _, stride, _, before, after in operator.axes)
-            if not pooled or not full or operator.groups > 1 or operator.positions != net.input_shape[1:]:
+            full = all(
+                stride == 1 and before == after == 0
+                for _, stride, _, before, after in operator.axes
+            )
+            if (
+                not pooled
+                or not full
+                or operator.groups > 1
+                or operator.positions != net.input_shape[1:]
+            ):
                 return None
             if not _reads_everywhere(net, node.operands[0]):
                 return None
@@ -152,7 +168,13 @@ def _pooled_shape(net: PathNetwork) -> CountedShape | None:
             filters.append(operator.rows)
         elif isinstance(node, Sum) and node.axes:
             shape = net.nodes[node.operands[0]].shape
-            if pooled or len(windows) or shape[0] == 1 or len(node.axes) != len(shape) - 1 or 0 in node.axes:
+            if (
+                pooled
+                or len(windows)
+                or shape[0] == 1
+                or len(node.axes) != len(shape) - 1
+                or 0 in node.axes
+            ):
                 if not _sums_a_whole_window(net, node):
                     return None
             pooled = True
@@ -160,7 +182,10 @@ def _pooled_shape(net: PathNetwork) -> CountedShape | None:
     if not pooled or not windows:
         return None
     return CountedShape(
-        int(torch.Size(net.input_shape).numel()), tuple(windows), tuple(filters), tuple(reversed(dense[1:]))
+        int(torch.Size(net.input_shape).numel()),
+        tuple(windows),
+        tuple(filters),
+        tuple(reversed(dense[1:])),
     )
 
 
@@ -198,13 +223,22 @@ def depths(net: PathNetwork, *, sources: bool = False) -> dict[int, frozenset[in
     found: dict[int, frozenset[int]] = {}
     for i in net.value_nodes:
         node = net.nodes[i]
-        arriving = frozenset().union(*(found[k] for k in node.operands)) if node.operands else frozenset({0})
+        arriving = (
+            frozenset().union(*(found[k] for k in node.operands))
+            if node.operands
+            else frozenset({0})
+        )
         if isinstance(node, Weighted):
             if isinstance(node.operator, Bias):
                 arriving = frozenset({1}) if sources else frozenset()
             else:
                 arriving = frozenset(d + 1 for d in arriving)
-        elif not node.operands and not isinstance(node, Input) and not getattr(node, "is_input", False) and not sources:
+        elif (
+            not node.operands
+            and not isinstance(node, Input)
+            and not getattr(node, "is_input", False)
+            and not sources
+        ):
             arriving = frozenset()
         found[i] = arriving
     return found
@@ -260,7 +294,9 @@ def gate_parameters(net: PathNetwork, layer: int) -> set[int]:
     name = net.program.probes[layer][0]
     nodes = {node.name: node for node in net.program.graph.nodes}
     start = nodes[name]
-    made_by = start.all_input_nodes if net.gate_layers[layer].kind != "mask" else _mask_inputs(net, layer)
+    made_by = (
+        start.all_input_nodes if net.gate_layers[layer].kind != "mask" else _mask_inputs(net, layer)
+    )
     todo, seen = list(made_by), set()
     found: set[int] = set()
     while todo:

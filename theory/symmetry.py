@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -31,7 +32,16 @@ from reluctant.theory.labels import (
     tagged,
 )
 from reluctant.theory.mask_labels import CannotLabel, MaskReader, won
-from reluctant.theory.network import Constant, Gate, Input, PathNetwork, Reindex, Scale, Sum, Weighted
+from reluctant.theory.network import (
+    Constant,
+    Gate,
+    Input,
+    PathNetwork,
+    Reindex,
+    Scale,
+    Sum,
+    Weighted,
+)
 from reluctant.theory.operators import Bias, Convolution, Dense, row_groups
 from reluctant.theory.verdicts import Unmet
 from reluctant.theory.windows import sliding
@@ -67,10 +77,12 @@ def orbit(sizes: Sequence[int], steps: Sequence[int]) -> tuple[tuple[int, ...], 
     >>> orbit((4, 3), (2, 3))
     ((0, 0), (2, 0))
     """
-    return tuple(itertools.product(*(range(0, n, step) for n, step in zip(sizes, steps, strict=True))))
+    return tuple(
+        itertools.product(*(range(0, n, step) for n, step in zip(sizes, steps, strict=True)))
+    )
 
 
-def rotate(x: Float[Tensor, "n *shape"], shifts: Sequence[int]) -> Float[Tensor, "n *shape"]:
+def rotate(x: Float[Tensor, " *shape"], shifts: Sequence[int]) -> Float[Tensor, " *shape"]:
     r"""Shift the last axes of a tensor cyclically.
 
     .. math:: \mathrm{rot}(x, r)(i) = x(i + r \bmod n)
@@ -100,9 +112,18 @@ def shift_symmetry(net: PathNetwork, *, ordered_ties: bool = False) -> ShiftSymm
         A few passes of 64-bit integers over the activations of one example, all of them held; a
         window costs one pass a tap.
     """
+    return _analysed(net, ordered_ties)
+
+
+@lru_cache(maxsize=2)  # a trial asks several times about the network it is on
+def _analysed(net: PathNetwork, ordered_ties: bool) -> ShiftSymmetry | Unmet:
     sizes = net.input_shape[1:]
     if not sizes or max(sizes) == 1:
-        return Unmet(NAME, f"data of shape {net.input_shape} have no positions that could be shifted", "the data")
+        return Unmet(
+            NAME,
+            f"data of shape {net.input_shape} have no positions that could be shifted",
+            "the data",
+        )
     walk = _Walk(net, sizes, ordered_ties)
     walk.run()
     steps = steps_of(walk.labels[net.output], sizes)
@@ -136,7 +157,9 @@ class _Walk:
         node = self.net.nodes[i]
         if not isinstance(node, Gate) or self.net.gate_layers[node.gate].kind != "mask":
             return ()
-        return tuple(k for k in self.reader.inputs(self.net.gate_layers[node.gate].made_by) if k < i)
+        return tuple(
+            k for k in self.reader.inputs(self.net.gate_layers[node.gate].made_by) if k < i
+        )
 
     def label(self, i: int) -> Tensor:
         """Label one node."""
@@ -158,7 +181,11 @@ class _Walk:
         return self.gated(i, node, operands[0])
 
     def terms(self, i: int) -> Tensor:
-        """Return labels of which a node is the sum, (fields, term, \\*shape), seen through sums of sums."""
+        r"""Return the labels of which a node is the sum, sums of sums spread out.
+
+        Returns:
+            Labels, shape (fields, term, \*shape).
+        """
         node = self.net.nodes[i]
         if isinstance(node, Sum):
             found = torch.cat([self.terms(k) for k in node.operands], 1)
@@ -168,7 +195,8 @@ class _Walk:
             found = scaled(self.terms(node.operands[0]), node.factor)
         elif isinstance(node, Reindex) and len(node.operands) == 1:
             below = self.terms(node.operands[0])
-            found = node.move([below.flatten(0, 1)]).unflatten(0, below.shape[:2])
+            moved = node.move([below.flatten(0, 1)])
+            found = moved.reshape(*below.shape[:2], *moved.shape[1:])
         else:
             return self.labels[i][:, None]
         if found.numel() > _LARGEST and i in self.labels:
@@ -180,11 +208,15 @@ class _Walk:
         rows = torch.arange(operator.rows)[:, None]
         if isinstance(operator, Bias):
             kind = mixed(8, node.weight, rows).expand(-1, math.prod(operator.positions))
-            return operator.join(torch.cat([kind[None], kind.new_zeros(2 * len(self.sizes), *kind.shape)]))
+            return operator.join(
+                torch.cat([kind[None], kind.new_zeros(2 * len(self.sizes), *kind.shape)])
+            )
         if not isinstance(operator, Dense | Convolution):
             self.unread[i] = f"is a {type(operator).__name__}, whose positions cannot be followed"
             return self.unknown(i)
-        t = in_order(operator.split(operands[0]).movedim(2, 1), self.sizes)  # (fields, group, *position)
+        t = in_order(
+            operator.split(operands[0]).movedim(2, 1), self.sizes
+        )  # (fields, group, *position)
         if isinstance(operator, Convolution):
             taps, strides, dilations, before, _ = zip(*operator.axes, strict=True)
             windows = sliding(t.shape[2:], taps, strides, before, dilations, operator.positions)
@@ -221,21 +253,30 @@ class _Walk:
             return False
         labels, places = self.labels[i], offsets_of(of_data((1, *self.sizes)))[:, 0]
         whole = torch.tensor(self.sizes).reshape(-1, *[1] * len(shape))
-        ahead = (offsets_of(labels) - places.reshape(axes, *[1] * (len(shape) - axes), *self.sizes)) % whole
-        start = (..., *[slice(0, 1)] * axes)
-        alike = (labels[0] == labels[0][start]).all() & (ahead == ahead[start]).all()
+        ahead = (
+            offsets_of(labels) - places.reshape(axes, *[1] * (len(shape) - axes), *self.sizes)
+        ) % whole
+        kinds, ahead = labels[0].flatten(-axes), ahead.flatten(-axes)
+        alike = (kinds == kinds[..., :1]).all() & (ahead == ahead[..., :1]).all()
         return bool(alike) and bool((periods_of(labels) == whole).all())
 
     def breaks(self, i: int, axis: int) -> bool:
         """Tell whether shifts no longer permute the entries of a tensor."""
-        return self.sizes[axis] > 1 and closing_step(self.labels[i], axis, self.sizes[axis]) == self.sizes[axis]
+        return (
+            self.sizes[axis] > 1
+            and closing_step(self.labels[i], axis, self.sizes[axis]) == self.sizes[axis]
+        )
 
     def blame(self, axis: int) -> Unmet:
         """Return the operation that breaks the symmetry though what it reads has it."""
         i, through = self.net.output, ""
         if not self.breaks(i, axis):
             node = self.net.nodes[i]
-            return Unmet(NAME, f"the output keeps its positions: nothing pools over them after {self.called(i)}", node.place)
+            return Unmet(
+                NAME,
+                f"the output keeps its positions: nothing pools over them after {self.called(i)}",
+                node.place,
+            )
         while True:
             node = self.net.nodes[i]
             before = next((k for k in node.operands if self.breaks(k, axis)), None)
@@ -245,7 +286,9 @@ class _Walk:
                     break
                 through = f"the gates of {node.name} come from a feature network in which "
             i = before
-        return Unmet(NAME, f"{through}{self.called(i)} {self.why(i, axis)}", self.net.nodes[i].place)
+        return Unmet(
+            NAME, f"{through}{self.called(i)} {self.why(i, axis)}", self.net.nodes[i].place
+        )
 
     def called(self, i: int) -> str:
         """Return the name of a layer as its module has it, or else that of the node."""
@@ -266,14 +309,16 @@ class _Walk:
         if any(bool((labels[0] == 0).any()) for labels in reads):
             return zeros
         if isinstance(node, Weighted):
-            if isinstance(node.operator, Convolution) and any(a[3] or a[4] for a in node.operator.axes):
+            if isinstance(node.operator, Convolution) and any(
+                a[3] or a[4] for a in node.operator.axes
+            ):
                 return zeros
-            if math.prod(node.operator.positions) == 1:
-                return "mixes positions: the network flattens, or its window spans the data, instead of pooling"
             stride = max((a[1] for a in node.operator.axes), default=1)
             total = stride * max(closing_step(labels, axis, size) for labels in reads)
-            if total >= size or size % total:
-                return f"makes the total stride {total}, which leaves no shift of {size} positions but that by all of them"
+            if stride > 1 and (total >= size or size % total):
+                return f"makes the total stride {total}, which leaves no shift of {size} positions"
+            if math.prod(node.operator.positions) == 1:
+                return "mixes positions: the network flattens instead of pooling"
             return "has windows that stop at the edge, so that fewer outputs see it; pad circularly"
         if isinstance(node, Reindex):
             return "keeps some positions and drops others"
@@ -282,5 +327,5 @@ class _Walk:
         if isinstance(node, Gate):
             return "multiplies by gates that shift with the data what does not shift with it"
         if isinstance(node, Sum) and node.axes:
-            return "adds over windows that do not go around the edge, or that do not divide the positions"
-        return "adds what differs from position to position: a bias or constant of every position, or branches that shift differently"
+            return "pools over windows that stop at the edge, or that do not divide the positions"
+        return "adds what differs from position to position, or branches that shift differently"

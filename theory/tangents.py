@@ -13,7 +13,11 @@ from reluctant.theory.network import Gates, PathNetwork
 
 
 def ntk(
-    module: nn.Module, x: Tensor, y: Tensor | None = None, *, parameters: Sequence[str] | None = None
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    parameters: Sequence[str] | None = None,
 ) -> Float[Tensor, "n m"]:
     r"""Return the empirical tangent kernel of a module at its own weights, traced over the outputs.
 
@@ -46,27 +50,39 @@ def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Ten
     known = dict(module.named_parameters())
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise InputError(f"no parameter is named {', '.join(unknown)}; there are {', '.join(known)}")
-    chosen = {name: known[name].detach().clone().requires_grad_() for name in (known if names is None else names)}
-    rest = {name: p.detach() for name, p in known.items() if name not in chosen}
+        raise InputError(
+            f"no parameter is named {', '.join(unknown)}; there are {', '.join(known)}"
+        )
+    chosen = [known[name] for name in (known if names is None else names)]
+    wanted = [p.requires_grad for p in chosen]
     rows = []
-    for example in x:
-        output = torch.func.functional_call(module, {**rest, **chosen}, (example[None],)).flatten()
-        line = [_gradient(value, list(chosen.values())) for value in output]
-        rows.append(torch.stack(line))
+    try:
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        for example in x:
+            output = module(example[None]).flatten()
+            rows.append(torch.stack([_gradient(value, chosen) for value in output]))
+    finally:
+        for parameter, before in zip(chosen, wanted, strict=True):
+            parameter.requires_grad_(before)
     return torch.stack(rows)
 
 
-def _gradient(value: Tensor, variables: list[Tensor]) -> Tensor:
+def _gradient(value: Tensor, variables: Sequence[Tensor]) -> Tensor:
     if not value.requires_grad:
         return torch.cat([torch.zeros_like(v).flatten() for v in variables])
-    found = torch.autograd.grad(value, variables, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(value, list(variables), retain_graph=True, allow_unused=True)
     flat = [torch.zeros_like(v) if g is None else g for g, v in zip(found, variables, strict=True)]
     return torch.cat([g.flatten() for g in flat])
 
 
 def value_gradients(
-    net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor], *, magnitudes: bool = False
+    net: PathNetwork,
+    x: Tensor,
+    gates: Gates,
+    weights: Sequence[Tensor],
+    *,
+    magnitudes: bool = False,
 ) -> Float[Tensor, "n outputs weights"]:
     r"""Return ∇_v f with the gates held fixed, one row an example and output.
 
@@ -93,7 +109,9 @@ def value_gradients(
         one = [g[i : i + 1] for g in gates]
         one_x = x[i : i + 1].detach().double()
         constant = torch.abs if magnitudes else torch.clone
-        output = net.forward(one_x, one, variables, constant=constant, magnitudes=magnitudes).flatten()
+        output = net.forward(
+            one_x, one, variables, constant=constant, magnitudes=magnitudes
+        ).flatten()
         line = []
         for value in output:
             total = torch.zeros(start, dtype=torch.float64)
@@ -101,7 +119,9 @@ def value_gradients(
                 found = torch.autograd.grad(value, variables, retain_graph=True, allow_unused=True)
                 for weight, g in zip(net.weights, found, strict=True):
                     if g is not None:
-                        total.index_add_(0, weight.entries.flatten() + offset[weight.parameter], g.flatten())
+                        total.index_add_(
+                            0, weight.entries.flatten() + offset[weight.parameter], g.flatten()
+                        )
             line.append(total)
         rows.append(torch.stack(line))
     return torch.stack(rows)
@@ -116,7 +136,12 @@ def parameter_sizes(net: PathNetwork) -> dict[int, int]:
 
 
 def value_kernel(
-    net: PathNetwork, x: Tensor, gates: Gates, weights: Sequence[Tensor], *, magnitudes: bool = False
+    net: PathNetwork,
+    x: Tensor,
+    gates: Gates,
+    weights: Sequence[Tensor],
+    *,
+    magnitudes: bool = False,
 ) -> Float[Tensor, "n n"]:
     """Return ⟨∇_v f(x), ∇_v f(x')⟩ with the gates held fixed, traced over the outputs."""
     gradients = value_gradients(net, x, gates, weights, magnitudes=magnitudes)

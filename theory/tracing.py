@@ -25,15 +25,43 @@ from reluctant.theory import (
     rules_weights,  # noqa: F401
 )
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
-from reluctant.theory.lowering import Call, Lowered, Lowering, Path, Static, Unreadable, arguments_of
+from reluctant.theory.lowering import (
+    Call,
+    Lowered,
+    Lowering,
+    Path,
+    Static,
+    Unreadable,
+    arguments_of,
+)
 from reluctant.theory.network import PathNetwork, check_weights
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
 
 _EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
 _TORCH = str(FilePath(torch.__file__).parent)
-_STDLIB = tuple(f"{sysconfig.get_paths()['stdlib']}/{name}" for name in ("contextlib", "copy", "functools", "typing"))
-_VIEWS = ("view", "slice", "select", "chunk", "split", "transpose", "permute", "expand", "squeeze", "narrow", "flatten", "unbind", "alias", "detach", "reshape", "getitem")
+_STDLIB = tuple(
+    f"{sysconfig.get_paths()['stdlib']}/{name}"
+    for name in ("contextlib", "copy", "functools", "typing")
+)
+_VIEWS = (
+    "view",
+    "slice",
+    "select",
+    "chunk",
+    "split",
+    "transpose",
+    "permute",
+    "expand",
+    "squeeze",
+    "narrow",
+    "flatten",
+    "unbind",
+    "alias",
+    "detach",
+    "reshape",
+    "getitem",
+)
 
 
 def trace(module: nn.Module, example: Tensor) -> PathNetwork:
@@ -58,6 +86,18 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
     Cost:
         Two forward passes and one export (20 ms for a small module, 0.3 s for a ResNet-18).
     """
+    return read(module, example)[0]
+
+
+def read(
+    module: nn.Module, example: Tensor
+) -> tuple[PathNetwork, torch.export.ExportedProgram]:
+    """Do what :func:`trace` does, and return the exported program too.
+
+    Args:
+        module: As for :func:`trace`.
+        example: As for :func:`trace`.
+    """
     _check_example(example)
     _check_module(module, example)
     with _EXPORT:
@@ -68,16 +108,20 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
     net = _lower(module, twin, exported, example)
     check_weights(net)
     _check_reading(net, example, eager)
-    return net
+    return net, exported
 
 
 def _check_example(example: Tensor) -> None:
     if not isinstance(example, Tensor):
         raise InputError(f"the example must be a torch.Tensor, got {type(example).__name__}")
     if not example.is_floating_point():
-        raise InputError(f"the example must be floating point, got {example.dtype}; convert it, for instance with .double()")
+        raise InputError(
+            f"the example must be floating point, got {example.dtype}; convert it, for instance with .double()"
+        )
     if example.ndim == 0 or example.shape[0] == 0:
-        raise InputError(f"the example has shape {tuple(example.shape)}; it needs a batch axis with at least one example")
+        raise InputError(
+            f"the example has shape {tuple(example.shape)}; it needs a batch axis with at least one example"
+        )
     if not bool(torch.isfinite(example).all()):
         raise InputError("the example holds NaN or infinite values")
 
@@ -89,13 +133,21 @@ def _check_module(module: nn.Module, example: Tensor) -> None:
         raise InputError("a ScriptModule cannot be exported; pass the original nn.Module")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
-            raise InputError(f"{name} is not initialised yet; run the lazily built module once on an example")
+            raise InputError(
+                f"{name} is not initialised yet; run the lazily built module once on an example"
+            )
         if tensor.is_floating_point() and tensor.dtype != example.dtype:
-            raise InputError(f"{name} is {tensor.dtype} but the example is {example.dtype}; convert one, for instance with module.to({example.dtype})")
+            raise InputError(
+                f"{name} is {tensor.dtype} but the example is {example.dtype}; convert one, for instance with module.to({example.dtype})"
+            )
         if tensor.device != example.device:
-            raise InputError(f"{name} is on {tensor.device} but the example is on {example.device}; move one of them")
+            raise InputError(
+                f"{name} is on {tensor.device} but the example is on {example.device}; move one of them"
+            )
     for name, part in module.named_modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and (part.training or part.running_mean is None):
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and (
+            part.training or part.running_mean is None
+        ):
             raise InputError(
                 f"{name or type(part).__name__} is a batch norm in training mode, where the output depends on the "
                 "whole batch; call module.eval() (and keep running statistics)"
@@ -107,7 +159,10 @@ def _export_in_peace() -> Iterator[None]:
     """Give export a deep stack, and keep its own warnings and logs from the user."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, 10_000))
-    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")
+    ]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
@@ -147,9 +202,13 @@ def _run(module: nn.Module, example: Tensor) -> Tensor:
             for buffer, before in buffers:
                 buffer.copy_(before)
     if not isinstance(output, Tensor):
-        raise InputError(f"the module returns a {type(output).__name__}; wrap it so that it returns one tensor")
+        raise InputError(
+            f"the module returns a {type(output).__name__}; wrap it so that it returns one tensor"
+        )
     if output.ndim == 0 or output.shape[0] != example.shape[0]:
-        raise InputError(f"the module maps shape {tuple(example.shape)} to {tuple(output.shape)}; its first axis must count the same examples")
+        raise InputError(
+            f"the module maps shape {tuple(example.shape)} to {tuple(output.shape)}; its first axis must count the same examples"
+        )
     return output
 
 
@@ -177,7 +236,11 @@ def _mutates_a_view(graph: fx.Graph) -> bool:
             continue
         changed = node.all_input_nodes[0]
         seen_later = any(user is not node for user in changed.users)
-        if changed.op == "placeholder" or seen_later or any(v in str(changed.target) for v in _VIEWS):
+        if (
+            changed.op == "placeholder"
+            or seen_later
+            or any(v in str(changed.target) for v in _VIEWS)
+        ):
             return True
     return False
 
@@ -193,7 +256,11 @@ def _user_frame(error: BaseException) -> str:
 
 
 def _is_user(filename: str) -> bool:
-    return not filename.startswith((_TORCH, *_STDLIB, "<")) and filename != __file__ and "typing_extensions" not in filename
+    return (
+        not filename.startswith((_TORCH, *_STDLIB, "<"))
+        and filename != __file__
+        and "typing_extensions" not in filename
+    )
 
 
 def _place(node: fx.Node) -> str:
@@ -211,7 +278,9 @@ def _place(node: fx.Node) -> str:
     return node.name
 
 
-def _lower(module: nn.Module, twin: nn.Module, exported: torch.export.ExportedProgram, example: Tensor) -> PathNetwork:
+def _lower(
+    module: nn.Module, twin: nn.Module, exported: torch.export.ExportedProgram, example: Tensor
+) -> PathNetwork:
     lower = Lowering(batch=example.shape[0], dtype=example.dtype)
     bindings, data = _bind(module, twin, exported, lower, example)
     output_name = exported.graph_signature.user_outputs[0]
@@ -220,13 +289,17 @@ def _lower(module: nn.Module, twin: nn.Module, exported: torch.export.ExportedPr
             lower.lowered[node.name] = _lower_call(lower, node)
         elif node.op == "get_attr":
             lower.lowered[node.name] = Unreadable(
-                UnsupportedOperation(f"{_place(node)}: a sub-graph cannot be read", operation=str(node.target))
+                UnsupportedOperation(
+                    f"{_place(node)}: a sub-graph cannot be read", operation=str(node.target)
+                )
             )
     output = lower.lowered.get(str(output_name))
     if isinstance(output, Unreadable):
         raise output.error
     if not isinstance(output, Path) or output.batch != 0:
-        raise InputError("the module's output does not depend on the data along paths; nothing can be checked")
+        raise InputError(
+            "the module's output does not depend on the data along paths; nothing can be checked"
+        )
     program = Program(
         graph=exported.graph,
         bindings=bindings,
@@ -256,17 +329,25 @@ def _lower_call(lower: Lowering, node: fx.Node) -> Lowered:
 
 
 def _bind(
-    module: nn.Module, twin: nn.Module, exported: torch.export.ExportedProgram, lower: Lowering, example: Tensor
+    module: nn.Module,
+    twin: nn.Module,
+    exported: torch.export.ExportedProgram,
+    lower: Lowering,
+    example: Tensor,
 ) -> tuple[dict[str, Callable[[], Any]], str]:
     """Tie every placeholder to the user's own tensor, and enter it into the lowering."""
-    first_name = {id(p): name for name, p in reversed(list(module.named_parameters(remove_duplicate=False)))}
+    first_name = {
+        id(p): name for name, p in reversed(list(module.named_parameters(remove_duplicate=False)))
+    }
     bindings: dict[str, Callable[[], Any]] = {}
     data = ""
     for spec in exported.graph_signature.input_specs:
         name = spec.arg.name
         if spec.kind is InputKind.USER_INPUT:
             data = name
-            lower.nodes.append(network.Input(name=name, shape=tuple(example.shape[1:]), place="the data"))
+            lower.nodes.append(
+                network.Input(name=name, shape=tuple(example.shape[1:]), place="the data")
+            )
             lower.lowered[name] = Path(len(lower.nodes) - 1, tuple(example.shape[1:]))
             continue
         target = str(spec.target)
@@ -276,8 +357,12 @@ def _bind(
             known = Static(lambda t=tensor: t, True, first_name[id(tensor)], id(tensor), entries)  # type: ignore[misc]
             bindings[name] = lambda t=tensor: t  # type: ignore[misc]
         else:
-            held = exported.constants[target] if target in exported.constants else _buffer(module, twin, target)
-            known = Static(lambda t=held: t, name=target)  # type: ignore[misc]
+            held = (
+                exported.constants[target]
+                if target in exported.constants
+                else _buffer(module, twin, target)
+            )
+            known = Static(lambda t=held: t, name=target, node=name)  # type: ignore[misc]
             bindings[name] = lambda t=held: t.clone() if isinstance(t, Tensor) else t  # type: ignore[misc]
         lower.lowered[name] = known
     return bindings, data

@@ -55,7 +55,11 @@ def hidden_layers(net: PathNetwork) -> list[HiddenLayer]:
     result = []
     for j in net.value_nodes:
         node = net.nodes[j]
-        if not isinstance(node, Weighted) or isinstance(node.operator, Bias) or node.operator.groups > 1:
+        if (
+            not isinstance(node, Weighted)
+            or isinstance(node.operator, Bias)
+            or node.operator.groups > 1
+        ):
             continue
         operand = node.operands[0]
         sites = found[node.weight].sites
@@ -64,7 +68,10 @@ def hidden_layers(net: PathNetwork) -> list[HiddenLayer]:
             continue
         if any(readers[k] != [operand] or len(found[k].sites) > 1 for k in terms):
             continue
-        if sum(not isinstance(found[k].operator(net, 0), Bias) for k in terms) != 1 or len(terms) > 2:
+        if (
+            sum(not isinstance(found[k].operator(net, 0), Bias) for k in terms) != 1
+            or len(terms) > 2
+        ):
             continue
         if not _keeps_units(net, [found[k].sites[0] for k in terms], operand):
             continue
@@ -90,7 +97,9 @@ def _keeps_units(net: PathNetwork, starts: list[int], end: int) -> bool:
     return True
 
 
-def _columns(net: PathNetwork, node: Weighted, operand: int, present, found, terms: tuple[int, ...]) -> HiddenLayer | None:  # type: ignore[no-untyped-def]
+def _columns(
+    net: PathNetwork, node: Weighted, operand: int, present, found, terms: tuple[int, ...]
+) -> HiddenLayer | None:  # type: ignore[no-untyped-def]
     units = partners = None
     for k in terms:
         positions = found[k].positions
@@ -116,7 +125,9 @@ def _columns(net: PathNetwork, node: Weighted, operand: int, present, found, ter
     return HiddenLayer(terms, node.weight, units, partners)
 
 
-def permuted(net: PathNetwork, layer: HiddenLayer, order: Tensor, *, columns: bool = True) -> nn.Module:
+def permuted(
+    net: PathNetwork, layer: HiddenLayer, order: Tensor, *, columns: bool = True
+) -> nn.Module:
     """Return a copy of the module with the units of a layer in another order.
 
     Args:
@@ -132,10 +143,20 @@ def permuted(net: PathNetwork, layer: HiddenLayer, order: Tensor, *, columns: bo
             moved = _in_rows(net, k)[order]
             _store(parameters[net.weights[k].name], net.weights[k].entries, moved)
         if columns:
-            where = {pair: c for c, pair in enumerate(zip(layer.unit.tolist(), layer.partner.tolist(), strict=True))}
-            source = [where[int(order[u]), p] for u, p in zip(layer.unit.tolist(), layer.partner.tolist(), strict=True)]
+            where = {
+                pair: c
+                for c, pair in enumerate(
+                    zip(layer.unit.tolist(), layer.partner.tolist(), strict=True)
+                )
+            }
+            source = [
+                where[int(order[u]), p]
+                for u, p in zip(layer.unit.tolist(), layer.partner.tolist(), strict=True)
+            ]
             outgoing = net.weights[layer.outgoing]
-            _store(parameters[outgoing.name], outgoing.entries, outgoing.value().detach()[:, source])
+            _store(
+                parameters[outgoing.name], outgoing.entries, outgoing.value().detach()[:, source]
+            )
     return module
 
 

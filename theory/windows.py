@@ -40,7 +40,9 @@ class Windows:
                 inside = inside.to(t.device)
                 shape = [1] * t.ndim
                 shape[dim : dim + 2] = index.shape
-                t = torch.where(inside.reshape(shape), t, torch.full((), fill, dtype=t.dtype, device=t.device))
+                t = torch.where(
+                    inside.reshape(shape), t, torch.full((), fill, dtype=t.dtype, device=t.device)
+                )
         taps = [first + 2 * a + 1 for a in range(rank)]
         rest = [d for d in range(1, t.ndim) if d not in taps]
         t = t.permute(0, *taps, *rest)
@@ -51,7 +53,14 @@ class Windows:
         return lambda operands: self.gather(operands[0])
 
 
-def sliding(sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], outputs: Sequence[int]) -> Windows:
+def sliding(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    outputs: Sequence[int],
+) -> Windows:
     """Return the windows of a pooling with kernel, stride, padding and dilation.
 
     Args:

@@ -36,6 +36,7 @@ class Effort(StrEnum):
 class SearchProfile(StrEnum):
     """How many examples the property suite tries."""
 
+    SMOKE = "smoke"
     DEV = "dev"
     CI = "ci"
     NIGHTLY = "nightly"
@@ -232,10 +233,14 @@ def report(profile: Size = RunProfile.QUICK, output: Output = Path("out/report")
 @answering
 def data() -> None:
     """Say which data there are, and where they are looked for."""
-    from reluctant.reports.data import describe
+    import sklearn
 
-    for line in describe():
-        typer.echo(line)
+    from reluctant.reports.data import digits
+
+    found = digits()
+    typer.echo(
+        f"{found.name}: {found.about}; {found.sizes}; inside scikit-learn {sklearn.__version__}"
+    )
 
 
 def _split(names: str | None) -> tuple[str, ...] | None:

@@ -16,14 +16,14 @@ import pytest
 _FOLDERS = ("theory", "models", "properties", "reports")
 
 # Examples of a property that has no number of its own.
-PROFILES = MappingProxyType({"dev": 25, "ci": 100, "nightly": 2000})
+PROFILES = MappingProxyType({"smoke": 5, "dev": 25, "ci": 100, "nightly": 2000})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--reluctant-profile``."""
     parser.getgroup("reluctant").addoption(
         "--reluctant-profile",
-        choices=sorted(PROFILES),
+        choices=list(PROFILES),
         default=None,
         help="how many examples a property is tried on; dev if left out",
     )
@@ -46,10 +46,10 @@ def examples_per_family(pytestconfig: pytest.Config) -> int:
 
 
 def load_profile(name: str) -> None:
-    """Register the three Hypothesis profiles and load one of them.
+    """Register the Hypothesis profiles and load one of them.
 
     Args:
-        name: ``dev``, ``ci`` or ``nightly``.
+        name: ``smoke``, ``dev``, ``ci`` or ``nightly``.
     """
     from hypothesis import settings
 

@@ -1,0 +1,416 @@
+"""Statements of shift symmetry: circular convolution, pooled over all positions (dlgn, ckl)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from reluctant.properties import hypotheses as needs
+from reluctant.properties import shifts
+from reluctant.properties.averages import tangent_average
+from reluctant.properties.bounds import is_integral, kernel_tolerance, output_tolerance
+from reluctant.properties.shifts import Shift, kernel_bound, some, symmetry
+from reluctant.properties.thinning import thinned
+from reluctant.theory.errors import TooManyPaths
+from reluctant.theory.kernels import npk
+from reluctant.theory.network import Constant, Gates, PathNetwork, Weighted
+from reluctant.theory.paths import paths
+from reluctant.theory.pooled import (
+    PooledChain,
+    fed,
+    first_winners,
+    pooled_chain,
+    without_factor,
+)
+from reluctant.theory.rounding import absolute_output, gamma, roundings
+from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
+from reluctant.theory.symmetry import orbit, rotate
+from reluctant.theory.tracing import trace
+from reluctant.theory.verdicts import EvidenceKind
+
+_SIGMA_CV, _SIGMA_FC = 2.0, 0.5  # different, not 1, and powers of two
+_SOURCES = ("dlgn, on convolution with global pooling", "ckl, on convolution")
+
+
+def _rolled(x: Tensor, shift: Shift) -> Tensor:
+    return rotate(x, shift)
+
+
+def _filled_with_zeros(x: Tensor, shift: Shift) -> Tensor:
+    """Shift with zeros at the edge in place of what comes around."""
+    kept = torch.ones_like(x)
+    for axis, r in enumerate(shift):
+        size = x.shape[axis - len(shift)]
+        inside = (torch.arange(size) + r < size).to(x)
+        kept = kept * inside.reshape(-1, *[1] * (len(shift) - 1 - axis))
+    return rotate(x, shift) * kept
+
+
+def tensors_shift_with_the_input(
+    trial: Trial, move: Callable[[Tensor, Shift], Tensor] = _rolled
+) -> Sequence[Comparison]:
+    """Compare internal tensors at shifted data with shifted internal tensors, and the outputs."""
+    net, x, weights = trial.net, trial.x, trial.weights
+    here, slack = symmetry(trial), shifts.soft_slack(trial)
+    bound, kind = output_tolerance(net, x, trial.gates, passes=4)
+    bound = bound + slack * absolute_output(net, x, trial.gates).reshape(trial.output.shape)
+    integral = is_integral(net, x, trial.gates, weights)
+    sizes = {i: shifts.absolute(trial, i) for i in here.follows}
+    tensors = {i: net.forward(x.double(), trial.gates, weights, output=i) for i in here.follows}
+    found = []
+    for shift in some(trial, here.shifts):
+        moved = move(x, shift)
+        with torch.no_grad():
+            output = trial.module(moved).double().reshape(trial.output.shape)
+        found.append(Comparison(trial.output, output, bound, kind, what="f(rot x) against f(x)"))
+        gates = net.gates(moved)
+        for i, size in sizes.items():
+            left = net.forward(moved.double(), gates, weights, output=i)
+            exact = integral and float(size.max()) < 2.0**53
+            off = 4 * gamma(roundings(net, i) + 2, x.dtype) + slack
+            tolerance = 0.0 if exact else off * rotate(size, shift)
+            evidence = EvidenceKind.EXACT if exact else EvidenceKind.ROUNDING
+            right, what = rotate(tensors[i], shift), "z(rot x) against rot z(x)"
+            found.append(Comparison(left, right, tolerance, evidence, what=what))
+    return found
+
+
+EQUIVARIANT = Statement(
+    id="conv.equivariant",
+    title="Circular convolution shifts with its input; global pooling makes the output invariant.",
+    kind=Kind.EXACT,
+    latex=(
+        r"z_l(\mathrm{rot}(x, r)) = \mathrm{rot}(z_l(x), r), "
+        r"\qquad f(\mathrm{rot}(x, r)) = f(x)"
+    ),
+    sources=_SOURCES,
+    hypotheses=(shifts.SHIFT_INVARIANT,),
+    claim=tensors_shift_with_the_input,
+    mutants=(Mutant("zeros shifted in, not cyclic", {"move": _filled_with_zeros}),),
+    controls="Zero padding, windows above 1; flatten; a feature network that is not circular.",
+    note="With strides only shifts by the total stride are meant, where it divides the positions.",
+    revisits_gates=True,
+)
+
+
+def _all_rotations(sizes: Sequence[int]) -> tuple[Shift, ...]:
+    return orbit(sizes, (1,) * len(sizes))
+
+
+def _only_none(sizes: Sequence[int]) -> tuple[Shift, ...]:
+    return ((0,) * len(sizes),)
+
+
+def _as_recorded(net: PathNetwork, chain: PooledChain, gates: Gates) -> list[Tensor]:
+    return list(gates)
+
+
+def rotation_sum(
+    trial: Trial,
+    chain: PooledChain,
+    rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = _all_rotations,
+    winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = _as_recorded,
+) -> tuple[Tensor, Tensor]:
+    r"""Sum overlaps over rotations, every path listed; and bound the rounding of the sum.
+
+    .. math::
+        \sum_r \sum_i x(i)\, \mathrm{rot}(x', r)(i)\, \mathrm{overlap}(i, x, \mathrm{rot}(x', r))
+
+    Args:
+        trial: Trial with few paths.
+        chain: Shape of its network.
+        rotations: Shifts to sum over, given the sizes.
+        winners: Gates to use, given the recorded ones.
+
+    Raises:
+        TooManyPaths: If the paths are too many to list.
+    """
+    turned = rotations(trial.net.input_shape[1:])
+    n = len(trial.x)
+    stacked = torch.cat([trial.x, *(rotate(trial.x, r) for r in turned)])
+    net = trace(trial.module, stacked)
+    gates = winners(net, chain, net.gates(stacked))
+    listed = paths(net, stacked, gates=gates, limit=trial.paths)
+    overlap, flat = listed.overlap(0), listed.x
+    blocks = [slice((k + 1) * n, (k + 2) * n) for k in range(len(turned))]
+
+    def total(t: Tensor) -> Tensor:
+        parts = [torch.einsum("ni,mi,inm->nm", t[:n], t[b], overlap[:, :n, b]) for b in blocks]
+        return torch.stack(parts).sum(0)
+
+    if is_integral(without_factor(net), stacked, gates, []):
+        return total(flat), torch.zeros(n, n, dtype=torch.float64)
+    additions = len(listed) + flat.shape[1] + len(turned) + 8
+    return total(flat), gamma(additions + 4 * roundings(net)) * total(flat.abs())
+
+
+def kernel_is_a_sum_over_rotations(
+    trial: Trial, rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = _all_rotations
+) -> Sequence[Comparison]:
+    """Compare the propagated kernel with the sum over rotations, paths listed."""
+    net, chain = trial.net, pooled_chain(trial.net)
+    if chain is None:
+        raise CannotTry("the sum is defined for convolutions pooled once, over all positions")
+    right, off = rotation_sum(trial, chain, rotations)
+    bare = without_factor(net)  # then integers stay integers
+    bound, kind = kernel_bound(trial, bare)
+    kind = EvidenceKind.ROUNDING if bool(off.any()) else kind
+    left, what = npk(bare, trial.x, output=0), "n² H against listed rotations"
+    found = [Comparison(left, right, bound + off, kind, what=what)]
+    if chain.by == "average":
+        bound, _ = kernel_bound(trial, net)
+        scale = 1.0 / chain.positions**2
+        bound = bound + scale * (off + 4 * gamma(4) * right.abs())
+        left, what = npk(net, trial.x, output=0), "H against 1/n² times listed rotations"
+        found.append(Comparison(left, scale * right, bound, EvidenceKind.ROUNDING, what=what))
+    return found
+
+
+ROTATION_SUM = Statement(
+    id="conv.npk-rotation-sum",
+    title="With average pooling the kernel adds the overlaps with every rotation of one input.",
+    kind=Kind.EXACT,
+    latex=(
+        r"H(x, x') = \frac{1}{n_{in}^2} \sum_r \sum_i x(i)\, \mathrm{rot}(x', r)(i)\, "
+        r"\mathrm{overlap}(i, x, \mathrm{rot}(x', r))"
+    ),
+    sources=_SOURCES,
+    hypotheses=(
+        shifts.AVERAGED,
+        shifts.ALL_SHIFTS,
+        needs.BIAS_FREE,
+        needs.HARD_GATES,
+        needs.DATA_INPUT,
+        needs.UNTIED,
+    ),
+    claim=kernel_is_a_sum_over_rotations,
+    mutants=(Mutant("only r = 0", {"rotations": _only_none}),),
+    controls="Only r = 0; biases.",
+    revisits_gates=True,
+)
+
+
+def _ready(trial: Trial) -> tuple[Trial, PathNetwork]:
+    """Return a trial whose maxima are decided, and its network, without an average's factor."""
+    chain = pooled_chain(trial.net)
+    if chain is None:
+        return trial, trial.net
+    trial = trial if chain.picks is None else shifts.without_ties(trial, chain)
+    return trial, without_factor(trial.net)
+
+
+def _of_the_shifted(trial: Trial, net: PathNetwork, moved: Tensor) -> list[Tensor]:
+    return net.gates(moved)
+
+
+def _of_the_unshifted(trial: Trial, net: PathNetwork, moved: Tensor) -> list[Tensor]:
+    return trial.gates
+
+
+def kernel_is_shift_invariant(
+    trial: Trial, gates: Callable[[Trial, PathNetwork, Tensor], list[Tensor]] = _of_the_shifted
+) -> Sequence[Comparison]:
+    """Compare H(rot(x, r), x') with H(x, x')."""
+    trial, net = _ready(trial)
+    here = symmetry(trial)
+    bound, kind = kernel_bound(trial, net)
+    right = npk(net, trial.x)
+    found = []
+    for shift in some(trial, here.shifts):
+        moved = rotate(trial.x, shift)
+        left = npk(net, moved, trial.x, gates=(gates(trial, net, moved), trial.gates))
+        found.append(Comparison(left, right, bound, kind, what="H(rot x, x') against H(x, x')"))
+    return found
+
+
+INVARIANT = Statement(
+    id="conv.npk-invariant",
+    title="The kernel of a shift invariant network is shift invariant.",
+    kind=Kind.EXACT,
+    latex=r"H(\mathrm{rot}(x, r), x') = H(x, x')",
+    sources=_SOURCES,
+    hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
+    claim=kernel_is_shift_invariant,
+    mutants=(Mutant("gates recorded before the shift", {"gates": _of_the_unshifted}),),
+    controls=(
+        "Zero padding, windows larger than 1; flatten; a feature network that is not circular; "
+        "strides that do not divide the positions."
+    ),
+    note="Soft gates and biases included; with strides, the shifts that the total stride leaves.",
+    revisits_gates=True,
+)
+
+
+def _beta(d_cv: int, d_fc: int) -> float:
+    return (
+        d_cv * _SIGMA_CV ** (2 * (d_cv - 1)) * _SIGMA_FC ** (2 * d_fc)
+        + d_fc * _SIGMA_CV ** (2 * d_cv) * _SIGMA_FC ** (2 * (d_fc - 1))
+    )  # fmt: skip
+
+
+def _beta_of_convolutions(d_cv: int, d_fc: int) -> float:
+    return d_cv * _SIGMA_CV ** (2 * (d_cv - 1)) * _SIGMA_FC ** (2 * d_fc)
+
+
+def _beta_of_all_weights(d_cv: int, d_fc: int) -> float:
+    return (d_cv + d_fc) * _SIGMA_CV ** (2 * d_cv) * _SIGMA_FC ** (2 * d_fc)
+
+
+def tangent_kernel_is_proportional(
+    trial: Trial, beta: Callable[[int, int], float] = _beta
+) -> Sequence[Comparison]:
+    """Compare the expected tangent kernel, by enumeration or sampling of signs, with β H."""
+    net, chain = trial.net, pooled_chain(trial.net)
+    if chain is None:
+        raise CannotTry("β is defined for convolutions pooled once, over all positions")
+    sigma = {net.weights[node.weight].name: _SIGMA_FC for node in net.weighted}
+    sigma |= {net.weights[node.weight].name: _SIGMA_CV for node in _layers(net, chain.convolutions)}
+    small = thinned(trial, sigma)
+    x, gates = small.x, small.gates
+    average = tangent_average(trial, sigma, gates=gates, x=x)
+    depths, outputs = (len(chain.convolutions), len(chain.dense)), net.output_size
+    h = npk(net, x, x, output=0, gates=(gates, gates))
+    off, _ = kernel_tolerance(net, x, gates)
+    bound = average.half_width + outputs * _beta(*depths) * torch.as_tensor(off)
+    sampled = average.kind is EvidenceKind.STATISTICAL
+    return [
+        Comparison(
+            average.mean,
+            outputs * beta(*depths) * h,
+            bound,
+            EvidenceKind.STATISTICAL if sampled else EvidenceKind.ROUNDING,
+            what=f"E[K_v] over {'drawn' if sampled else 'all'} signs against β H",
+            error_probability=average.error_probability,
+            rival=outputs * _beta_of_convolutions(*depths) * h if sampled else None,
+        )
+    ]
+
+
+def _layers(net: PathNetwork, nodes: Sequence[int]) -> list[Weighted]:
+    return [node for node in (net.nodes[i] for i in nodes) if isinstance(node, Weighted)]
+
+
+NTK = Statement(
+    id="conv.ntk",
+    title="With fixed gates the expected tangent kernel is a multiple of the path kernel.",
+    kind=Kind.EXPECTED,
+    latex=(
+        r"E[K_v] = \beta_{cv} H, \quad \beta_{cv} = d_{cv} \sigma_{cv}^{2(d_{cv}-1)} "
+        r"\sigma_{fc}^{2 d_{fc}} + d_{fc} \sigma_{cv}^{2 d_{cv}} \sigma_{fc}^{2(d_{fc}-1)}"
+    ),
+    sources=_SOURCES,
+    hypotheses=(shifts.AVERAGED, shifts.ALL_SHIFTS, needs.BIAS_FREE, needs.UNTIED),
+    claim=tangent_kernel_is_proportional,
+    mutants=(
+        Mutant("d_fc left out", {"beta": _beta_of_convolutions}),
+        Mutant("σ^(2d) for σ^(2(d−1))", {"beta": _beta_of_all_weights}),
+    ),
+    controls="d_fc left out of β.",
+    note=(
+        f"Tried at σ_cv = {_SIGMA_CV:g}, σ_fc = {_SIGMA_FC:g}; K_v is the trace over the outputs. "
+        "E[K_v] = β H needs no circular padding; its form as a sum over rotations does."
+    ),
+)
+
+
+def _ones(shape: Sequence[int]) -> Tensor:
+    return torch.ones(*shape, dtype=torch.float64)
+
+
+def _ramp(shape: Sequence[int]) -> Tensor:
+    ramp = 1.0 + torch.arange(math.prod(shape[1:]), dtype=torch.float64)
+    return ramp.reshape(1, *shape[1:]).expand(*shape)
+
+
+def constant_input_keeps_the_invariance(
+    trial: Trial, value: Callable[[Sequence[int]], Tensor] = _ones
+) -> Sequence[Comparison]:
+    """Compare H at shifted gates with H at the gates, ones in place of the data on the paths."""
+    trial, net = _ready(trial)
+    here = symmetry(trial)
+    starts = [node for node in net.nodes if isinstance(node, Constant) and node.is_input]
+    if starts:
+        net = fed(net, value(starts[0].shape))
+    ones = value(net.input_shape).expand_as(trial.x)
+    bound, kind = kernel_bound(trial, net, ones)
+    right = npk(net, ones, ones, gates=(trial.gates, trial.gates))
+    found = []
+    for shift in some(trial, here.shifts):
+        gates = net.gates(rotate(trial.x, shift))
+        left = npk(net, ones, ones, gates=(gates, trial.gates))
+        what = "H of a constant input at gates of rot x against H"
+        found.append(Comparison(left, right, bound, kind, what=what))
+    return found
+
+
+CONSTANT_INPUT = Statement(
+    id="conv.constant-input",
+    title="Ones in place of the data on the paths keep the kernel shift invariant.",
+    kind=Kind.EXACT,
+    latex=r"H_{\mathbf 1}(\mathrm{rot}(x, r), x') = H_{\mathbf 1}(x, x')",
+    sources=_SOURCES,
+    hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
+    claim=constant_input_keeps_the_invariance,
+    mutants=(Mutant("a ramp as value input", {"value": _ramp}),),
+    controls="A value input that varies along the positions.",
+    revisits_gates=True,
+)
+
+
+def _with_ties(trial: Trial, chain: PooledChain) -> Trial:
+    return trial
+
+
+def maximum_is_shift_invariant(
+    trial: Trial,
+    examples: Callable[[Trial, PooledChain], Trial] = shifts.without_ties,
+    winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = _as_recorded,
+) -> Sequence[Comparison]:
+    """Compare H(rot(x, r), x') with H(x, x'), and H with the sum over rotations, no 1/n²."""
+    chain = pooled_chain(trial.net)
+    if chain is None or chain.picks is None:
+        raise CannotTry("the network has no maximum over all positions")
+    trial = examples(trial, chain)
+    net, here = trial.net, symmetry(trial)
+    gates = winners(net, chain, trial.gates)
+    bound, kind = kernel_bound(trial, net)
+    right = npk(net, trial.x, trial.x, gates=(gates, gates), output=0)
+    found = []
+    for shift in some(trial, here.shifts):
+        moved = rotate(trial.x, shift)
+        other = winners(net, chain, net.gates(moved))
+        left = npk(net, moved, trial.x, gates=(other, gates), output=0)
+        found.append(Comparison(left, right, bound, kind, what="H(rot x, x') against H(x, x')"))
+    if needs.BIAS_FREE(net) is None and needs.DATA_INPUT(net) is None:
+        try:
+            total, off = rotation_sum(trial, chain, winners=winners)
+        except TooManyPaths:
+            return found
+        kind = EvidenceKind.ROUNDING if bool(off.any()) else kind
+        found.append(Comparison(right, total, bound + off, kind, what="H against listed rotations"))
+    return found
+
+
+MAX_POOL = Statement(
+    id="conv.max-pool",
+    title="A maximum over all positions keeps the kernel invariant where no ties decide.",
+    kind=Kind.EXACT,
+    latex=(
+        r"H(\mathrm{rot}(x, r), x') = H(x, x') = \sum_r \sum_i x(i)\, "
+        r"\mathrm{rot}(x', r)(i)\, \mathrm{overlap}(i, x, \mathrm{rot}(x', r))"
+    ),
+    sources=_SOURCES,
+    hypotheses=(shifts.MAXIMISED, shifts.SHIFT_INVARIANT, needs.UNTIED),
+    claim=maximum_is_shift_invariant,
+    mutants=(
+        Mutant("ties with the first winner", {"examples": _with_ties, "winners": first_winners}),
+    ),
+    controls="Ties with the first winner.",
+    note="Inputs at which ties decide a maximum that some path goes through are left out.",
+    revisits_gates=True,
+)
+
+STATEMENTS = (EQUIVARIANT, ROTATION_SUM, INVARIANT, NTK, CONSTANT_INPUT, MAX_POOL)

@@ -1,0 +1,187 @@
+"""Gates that depend on the value weights, under the module's own law of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import jacrev, vmap
+
+from reluctant.properties import hypotheses as needs
+from reluctant.properties.averages import ERROR_PROBABILITY, Average
+from reluctant.properties.thinning import Thinned
+from reluctant.properties.weights import Sigma, WeightEntries, weight_entries
+from reluctant.theory.kernels import ntk_law
+from reluctant.theory.network import Gate, PathNetwork
+from reluctant.theory.statements import Hypothesis, Trial
+from reluctant.theory.structure import gate_parameters
+from reluctant.theory.verdicts import EvidenceKind, Unmet
+
+DRAWS = 128  # sign patterns gone through if there are no more, and draws if there are
+_EXAMPLES = 12  # examples in one call of the law
+
+
+def copied_parameters(net: PathNetwork) -> dict[str, str]:
+    """Return the parameters of gates that hold the same numbers as a weight, by name of both."""
+    named = dict(net.module.named_parameters())
+    makers = {p for g in net.value_gates for p in gate_parameters(net, g)}
+    on_paths = {net.weights[node.weight].parameter for node in net.weighted}
+    found: dict[str, str] = {}
+    for name, made in named.items():
+        if id(made) not in makers or id(made) in on_paths:
+            continue
+        for other, value in named.items():
+            alike = id(value) in on_paths and value.shape == made.shape
+            if alike and bool(made.any()) and torch.equal(made, value):
+                found[name] = other
+                break
+    return found
+
+
+def _independent_law(net: PathNetwork) -> Unmet | None:
+    name = "gates independent of the value weights under their own law"
+    shared = needs.DISJOINT(net)
+    if shared is not None:
+        return Unmet(name, shared.reason, shared.where)
+    copied = copied_parameters(net)
+    makers = {p for g in net.value_gates for p in gate_parameters(net, g)}
+    drawn = [n for n, p in net.module.named_parameters() if id(p) in makers and bool(p.any())]
+    if copied and len(copied) == len(drawn):  # all of them, or it may be chance
+        made, value = next(iter(copied.items()))
+        reason = f"{made}, which makes gates, starts as a copy of {value}, which lies on a path"
+        return Unmet(name, reason, net.gate_layers[net.value_gates[0]].place)
+    return None
+
+
+INDEPENDENT_LAW = Hypothesis(
+    "gates independent of the value weights under their own law",
+    "No weight on a path reaches a gate, and the parameters of gates do not start as copies of such.",
+    _independent_law,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dependent:
+    """Be two averages over weights that the gates follow.
+
+    Attributes:
+        tangent: Average of K_v.
+        law: Average of the law at the gates of each draw, shape (n, n).
+        what: How gates were made, a few words.
+    """
+
+    tangent: Average
+    law: Tensor
+    what: str
+
+
+def redrawn_average(trial: Trial, sigma: Sigma) -> Dependent:
+    """Redraw all weights under the module's own law, ±σ, its gates made anew each time.
+
+    Parameters of gates that are copies of weights stay copies. The module itself is left alone:
+    its program is run with other tensors in place of its parameters.
+
+    Args:
+        trial: Module with gates that depend on its value weights.
+        sigma: σ of the weights.
+
+    Cost:
+        At most 128 runs of the module, and as many backward passes an example and output.
+    """
+    net, x = trial.net, trial.x
+    entries = weight_entries(trial, sigma, gates=[torch.ones_like(g) for g in trial.gates])
+    named = dict(net.module.named_parameters())
+    copies = {id(named[made]): id(named[value]) for made, value in copied_parameters(net).items()}
+
+    def made(row: Tensor) -> list[Tensor]:
+        drawn: dict[int, Tensor] = {}
+        for weight, places in zip(net.weights, entries.numbers, strict=True):
+            drawn[weight.parameter] = row[places].flatten()[weight.entries.flatten().argsort()]
+        bindings = {}
+        for name, current in net.program.bindings.items():
+            held = current()
+            found = drawn.get(copies.get(id(held), id(held)))
+            fits = found is not None and found.numel() == held.numel()
+            bindings[name] = _always(found.reshape(held.shape).to(held)) if fits else current
+        return [g.double() for g in replace(net.program, bindings=bindings).run(x).gates]
+
+    return _dependent(trial, entries, made, "gates made anew by the module")
+
+
+def _always(value: Tensor) -> Callable[[], Tensor]:
+    return lambda: value
+
+
+def following_average(trial: Trial, sigma: Sigma, part: Thinned) -> Dependent:
+    """Let gates be those that the values' own pre-activations would make, where they are not off.
+
+    Args:
+        trial: Network.
+        sigma: σ of the weights ±σ.
+        part: Inputs and gates that say what is switched off.
+    """
+    net = trial.net
+    entries = weight_entries(trial, sigma, gates=part.gates, x=part.x)
+    found = [net.nodes[i] for i in net.value_nodes]
+    operands = {node.gate: node.operands[0] for node in found if isinstance(node, Gate)}
+
+    def made(row: Tensor) -> list[Tensor]:
+        gates = list(entries.gates)
+        weights = [row[places] for places in entries.numbers]
+        for g, operand in operands.items():
+            q = net.forward(entries.x, gates, weights, output=operand)
+            if q.shape[1:] == gates[g].shape[1:]:
+                gates[g] = (q > 0).double() * (gates[g] > 0)
+        return [g.expand(len(entries.x), *g.shape[1:]) for g in gates]
+
+    return _dependent(trial, entries, made, "gates follow the values")
+
+
+def _dependent(
+    trial: Trial, entries: WeightEntries, made: Callable[[Tensor], list[Tensor]], what: str
+) -> Dependent:
+    count = len(entries.signed)
+    every = 2**count <= DRAWS
+    if every:
+        bits = torch.arange(2**count)[:, None] >> torch.arange(count) & 1
+    else:
+        bits = torch.randint(0, 2, (DRAWS, count), generator=trial.generator)
+    rows = entries.with_signs(1.0 - 2.0 * bits.double())
+    gates = list(vmap(made, chunk_size=64)(rows))
+
+    def kernel(row: Tensor, own: list[Tensor]) -> Tensor:
+        def output(row: Tensor) -> Tensor:
+            weights = [row[places] for places in entries.numbers]
+            return entries.net.forward(entries.x, own, weights).reshape(len(entries.x), -1)
+
+        slopes = jacrev(output)(row)  # (n, outputs, entries)
+        return torch.einsum("noe,moe->nm", slopes, slopes)
+
+    kernels: Tensor = vmap(kernel, chunk_size=64)(rows, gates)
+    law = _mean_law(entries, gates)
+    kind = EvidenceKind.ROUNDING if every else EvidenceKind.STATISTICAL
+    half_width = torch.zeros_like(law) if every else 5.0 * kernels.std(0) / len(rows) ** 0.5
+    detail = f"{'all' if every else 'drawn'} {len(rows)} sign patterns of {count} weights"
+    chance = None if every else ERROR_PROBABILITY
+    return Dependent(Average(kernels.mean(0), half_width, kind, chance, detail), law, what)
+
+
+def _mean_law(entries: WeightEntries, gates: list[Tensor]) -> Tensor:
+    """Average the law over the gates of all draws, many draws in one batch."""
+    net, n, draws = entries.net, len(entries.x), len(gates[0]) if gates else 1
+    variances = {}
+    for weight, places in zip(net.weights, entries.numbers, strict=True):
+        variances[weight.name] = float(entries.sigmas[places.flatten()[0]]) ** 2
+    total = torch.zeros(n, n, dtype=torch.float64)
+    step = max(1, _EXAMPLES // n)
+    for start in range(0, draws, step):
+        block = [g[start : start + step].flatten(0, 1) for g in gates]
+        count = min(step, draws - start)
+        x = entries.x.to(net.program.dtype).repeat(count, *[1] * (entries.x.ndim - 1))
+        # Given gates the law runs no program, so the network need not be read at another batch.
+        wide = replace(net, program=replace(net.program, example_shape=tuple(x.shape)))
+        law = ntk_law(wide, x, variance=variances, gates=(block, block))
+        total = total + torch.einsum("inim->nm", law.reshape(count, n, count, n))
+    return total / draws

@@ -1,0 +1,206 @@
+"""What shift symmetry needs, and what rounding may do to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from reluctant.properties.bounds import is_integral, kernel_tolerance
+from reluctant.theory.kernels import kernel_magnitude
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.pooled import (
+    PooledChain,
+    candidates,
+    is_a_maximum,
+    pooled_chain,
+    winners_layer,
+    without_factor,
+)
+from reluctant.theory.rounding import gamma, roundings
+from reluctant.theory.statements import CannotTry, Hypothesis, Trial
+from reluctant.theory.symmetry import ShiftSymmetry, shift_symmetry
+from reluctant.theory.verdicts import EvidenceKind, Unmet
+
+Shift = tuple[int, ...]
+_SHIFTS = 6  # shifts tried in one trial, at most
+_EXACT_BELOW = 2.0**53
+
+
+def _invariant(net: PathNetwork) -> Unmet | None:
+    found = shift_symmetry(net)
+    return found if isinstance(found, Unmet) else None
+
+
+SHIFT_INVARIANT = Hypothesis(
+    "shift invariant",
+    "Some cyclic shifts of the data leave the output as it is, whatever the weights.",
+    _invariant,
+)
+
+
+def _under_all(net: PathNetwork) -> Unmet | None:
+    found = shift_symmetry(net)
+    if isinstance(found, Unmet):
+        return found
+    if max(found.steps) == 1:
+        return None
+    steps = " and ".join(map(str, found.steps))
+    why = f"strides or pooling windows leave only shifts by multiples of {steps}"
+    return Unmet("invariant under every shift", why, net.nodes[net.output].place)
+
+
+ALL_SHIFTS = Hypothesis(
+    "invariant under every shift",
+    "Every cyclic shift of the data leaves the output as it is, whatever the weights.",
+    _under_all,
+)
+
+
+def _shared(net: PathNetwork) -> Unmet | None:
+    if not isinstance(shift_symmetry(net), ShiftSymmetry):
+        return None  # another hypothesis says where
+    found = shift_symmetry(net, ordered_ties=True)
+    if isinstance(found, ShiftSymmetry):
+        return None
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        if layer.ties != "shared" and is_a_maximum(net, g):
+            why = f"{layer.name} takes the first of several winners, which a shift can change"
+            return Unmet("ties are shared", why, layer.place)
+    return found
+
+
+SHARED_TIES = Hypothesis(
+    "ties are shared",
+    "No maximum over all positions takes the first of several winners.",
+    _shared,
+)
+
+
+def _averaged(net: PathNetwork) -> Unmet | None:
+    chain = pooled_chain(net)
+    if chain is not None and chain.by == "average":
+        return None
+    why = "the network is no chain of convolutions of stride 1, the average over all positions, "
+    return Unmet("convolutions, averaged", f"{why}and dense layers", net.nodes[net.output].place)
+
+
+AVERAGED = Hypothesis(
+    "convolutions, averaged",
+    "Convolutions of stride 1, the average over all positions, dense layers.",
+    _averaged,
+)
+
+
+def _maximised(net: PathNetwork) -> Unmet | None:
+    chain = pooled_chain(net)
+    if chain is not None and chain.by == "max":
+        return None
+    why = "the network is no chain of convolutions of stride 1, a maximum over all positions, "
+    return Unmet("convolutions, maximised", f"{why}and dense layers", net.nodes[net.output].place)
+
+
+MAXIMISED = Hypothesis(
+    "convolutions, maximised",
+    "Convolutions of stride 1, a maximum over all positions, dense layers.",
+    _maximised,
+)
+
+
+def symmetry(trial: Trial) -> ShiftSymmetry:
+    """Return the shifts that leave a trial's network as it is; all shifts if none does.
+
+    Raises:
+        CannotTry: If the data have no positions.
+    """
+    found = shift_symmetry(trial.net)
+    if isinstance(found, ShiftSymmetry):
+        return found
+    sizes = tuple(trial.net.input_shape[1:])
+    if math.prod(sizes) < 2:
+        raise CannotTry("the data have no positions that could be shifted")
+    return ShiftSymmetry(sizes, (1,) * len(sizes))
+
+
+def some(trial: Trial, shifts: Sequence[Shift]) -> list[Shift]:
+    """Draw a few of the shifts, never that by nothing."""
+    others = [r for r in shifts if any(r)]
+    order = torch.randperm(len(others), generator=trial.generator).tolist()
+    return [others[k] for k in order[:_SHIFTS]]
+
+
+def absolute(trial: Trial, node: int) -> Tensor:
+    r"""Return the sums of absolute contributions to a node, shape (n, \*shape)."""
+    weights = [w.abs() for w in trial.weights]
+    x = trial.x.double().abs()
+    return trial.net.forward(
+        x, trial.gates, weights, constant=torch.abs, magnitudes=True, output=node
+    )
+
+
+def soft_slack(trial: Trial) -> float:
+    r"""Bound the relative change of a product of soft gates that are computed anew.
+
+    A logistic gate obeys :math:`|\ln G(q) - \ln G(q')| \le \beta |q - q'|`, and two evaluations of
+    q differ by at most 2 γ_N times the sum of absolute contributions.
+    """
+    net, total, dtype = trial.net, 0.0, trial.x.dtype
+    graph = {node.name: node for node in net.program.graph.nodes}
+    for g in net.value_gates:
+        layer = net.gate_layers[g]
+        made = graph.get(layer.made_by)
+        if made is None or not str(made.target).startswith("reluctant.gate"):
+            continue
+        slope = float(str(made.args[1])) if len(made.args) > 1 else 0.0
+        if slope and layer.source is not None:
+            off = 2 * gamma(roundings(net, layer.source), dtype)
+            off *= float(absolute(trial, layer.source).max())
+            total += slope * off + 8 * torch.finfo(dtype).eps
+    return math.expm1(total)
+
+
+def kernel_bound(
+    trial: Trial, net: PathNetwork, x: Tensor | None = None
+) -> tuple[Tensor | float, EvidenceKind]:
+    """Return how far apart two kernels may be whose gates were recorded apart.
+
+    Args:
+        trial: Trial with the gates.
+        net: Its network, or one with the same gates.
+        x: Data in place of the trial's.
+    """
+    x = trial.x if x is None else x
+    bound, kind = kernel_tolerance(net, x, trial.gates)
+    slack = soft_slack(trial)
+    if not slack:
+        return bound, kind
+    return bound + 2 * slack * kernel_magnitude(net, x, trial.gates), EvidenceKind.ROUNDING
+
+
+def without_ties(trial: Trial, chain: PooledChain) -> Trial:
+    """Keep the inputs at which no ties decide a maximum over all positions.
+
+    A tie matters if some path goes through a winner. Shared ties never decide, as long as they
+    are computed without rounding.
+
+    Raises:
+        CannotTry: If ties decide at every input.
+    """
+    net = trial.net
+    layer = winners_layer(net, chain)
+    compared, size, below = candidates(net, chain, trial.x, trial.gates)
+    others = [torch.ones(1) if g == layer else t for g, t in enumerate(trial.gates)]
+    exact = is_integral(without_factor(net), trial.x, others, trial.weights)
+    exact = exact and float(size.max()) < _EXACT_BELOW
+    if exact and net.gate_layers[layer].ties == "shared":
+        return trial
+    off = 0.0 if exact else 2 * gamma(roundings(net, chain.pool), trial.x.dtype)
+    winning = compared + off * size >= (compared - off * size).amax(1, keepdim=True)
+    decided = ((winning & (below > 0)).any(1) & (winning.sum(1) > 1)).logical_not().all(1)
+    if not bool(decided.any()):
+        raise CannotTry("several positions attain the maximum at every input; try other inputs")
+    return trial if bool(decided.all()) else replace(trial, x=trial.x[decided])

@@ -1,0 +1,237 @@
+"""How well the networks with gates of their own and from elsewhere classify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from torch import nn
+
+from reluctant.models import (
+    Architecture,
+    Regime,
+    Soft,
+    make_conv,
+    make_dgn,
+    make_dlgn,
+    make_dlgn_sf,
+    make_fc,
+)
+from reluctant.reports.data import DataSet, digits
+from reluctant.reports.exhibits import Cell, Column, Exhibit, Figure, Table, label, ours
+from reluctant.reports.experiment import Experiment, Profile
+from reluctant.reports.intervals import mean_interval
+from reluctant.reports.records import Record, group, select
+from reluctant.reports.style import BLUE, QUIET, VERMILION, make_axes
+from reluctant.reports.training import Recipe, train
+
+_STEEP: Final = Soft(10.0)  # dlgn, section 6
+
+#: How each network comes from its value network. The first five are those of dlgn's tables; its
+#: DGN has steeper gates than DLNPF, which npf trains with β = 4 and ε = 0.1.
+_NETWORKS: Final[Mapping[str, Callable[[Architecture, torch.Generator], nn.Module]]] = {
+    "DNN": lambda value, g: value,
+    "DGN(x,x)": lambda value, g: make_dgn(value, generator=g, gate=_STEEP),
+    "DGN(x,1)": lambda value, g: make_dgn(value, generator=g, gate=_STEEP, value_input="ones"),
+    "DLGN(x,x)": lambda value, g: make_dlgn(value, generator=g),
+    "DLGN(x,1)": lambda value, g: make_dlgn(value, generator=g, value_input="ones"),
+    "DLGN-SF(x,1)": lambda value, g: make_dlgn_sf(value, generator=g, value_input="ones"),
+    "FRNPF(II)": lambda value, g: make_dgn(value, Regime.FRNPF_II, generator=g),
+    "FRNPF(DI)": lambda value, g: make_dgn(value, Regime.FRNPF_DI, generator=g),
+    "DLNPF": lambda value, g: make_dgn(value, Regime.DLNPF, generator=g),
+}
+_LEARNT: Final = "FLNPF"
+MODELS: Final = (*_NETWORKS, _LEARNT)
+_FAMILIES: Final = {
+    "gates by kind of feature network": MODELS[:6],
+    "gates by regime": MODELS[6:],
+}
+_SEED: Final[dict[str, Any]] = {"color": QUIET, "marker": ".", "ms": 2.6, "mew": 0, "ls": ""}
+_LAST: Final[dict[str, Any]] = {"color": BLUE, "marker": "o", "ms": 4.4, "ls": ""}
+_BEST: Final[dict[str, Any]] = {
+    "color": VERMILION, "marker": "D", "ms": 3.2, "mfc": "white", "ls": ""
+}  # fmt: skip
+_KEY: Final = (
+    Line2D([], [], label="one seed, last epoch", **_SEED),
+    Line2D([], [], label="mean, last epoch", **_LAST),
+    Line2D([], [], label="mean, best epoch", **_BEST),
+)
+_WORDS: Final = {"FC": "fully connected", "C-GAP": "convolutional"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Name one training: the network, its size, for how long, and the seed of everything."""
+
+    architecture: str
+    model: str
+    width: int
+    epochs: int
+    seed: int
+
+
+class Accuracy(Experiment[Setting]):
+    """Train every kind of network on the same images and compare test accuracies."""
+
+    name = "accuracy"
+    title = "Accuracy: gates of its own, gates from elsewhere"
+    about = (
+        "A DNN makes its gates from its own pre-activations. A DGN takes them from a second "
+        "network of the same shape, a DLGN from one without gates, so that every gate is a "
+        "half-space of the input, and DLGN-SF from one linear map for each layer; the second "
+        "letter in brackets is what the value network is fed, the image or ones. The four regimes "
+        "differ in their features: fixed and random, drawn independently (FRNPF(II)) or copied "
+        "from the initial values (FRNPF(DI)), trained beside the values (DLNPF), or fixed after "
+        "training a DNN from the same seed (FLNPF). Soft gates are $\\sigma(10 q)$, those of DLNPF "
+        "$1.1 \\sigma(4 q)$; fixed features gate hard. The data are scikit-learn's handwritten "
+        "digits (8 × 8 pixels, 10 classes; three quarters to train on), much smaller than what "
+        "the papers use. The fully connected network has three hidden layers, the convolutional "
+        "one three circular 3 × 3 convolutions and a global average pooling; no biases. Adam on "
+        "the cross entropy, batches of 32, a rate that rises along one line and falls along another, no augmentation."
+    )
+    papers = ("npf", "dlgn")
+    code = (
+        "reluctant.models",
+        "reluctant.theory.gating",
+        "reluctant.reports.data",
+        "reluctant.reports.training",
+    )
+
+    def grid(self, profile: Profile) -> tuple[Setting, ...]:
+        """Return networks and seeds."""
+        width, epochs, seeds = {
+            "smoke": ({"FC": 32, "C-GAP": 4}, {"FC": 2, "C-GAP": 1}, {"FC": 2, "C-GAP": 1}),
+            "quick": ({"FC": 128, "C-GAP": 16}, {"FC": 10, "C-GAP": 8}, {"FC": 5, "C-GAP": 3}),
+            "full": ({"FC": 256, "C-GAP": 64}, {"FC": 60, "C-GAP": 60}, {"FC": 20, "C-GAP": 10}),
+        }[profile]
+        return tuple(
+            Setting(architecture, model, width[architecture], epochs[architecture], seed)
+            for architecture in _WORDS
+            for model in MODELS
+            for seed in range(seeds[architecture])
+        )
+
+    def run(self, config: Setting) -> Mapping[str, Any]:
+        """Return the course of one training."""
+        data = digits()
+        recipe = Recipe(config.epochs, {"FC": 3e-3, "C-GAP": 2e-2}[config.architecture])
+        network = make_network(config, data, recipe)
+        course = train(network, data, recipe, _draws(config.seed, 2))
+        return {
+            "last": course.last,
+            "best": course.best,
+            "losses": np.array(course.losses),
+            "accuracies": np.array(course.accuracies),
+            "trained": sum(p.numel() for p in network.parameters() if p.requires_grad),
+            "training seconds": course.seconds,
+        }
+
+    def cost(self, config: Setting) -> float:
+        """Return the multiplications of a training, in units of those of the smallest."""
+        networks = {"DNN": 1.0, "FRNPF(II)": 1.5, "FRNPF(DI)": 1.5, _LEARNT: 2.5}
+        uses = 3.0 if config.architecture == "FC" else 9.0 * 64 * 3
+        return networks.get(config.model, 2.0) * config.epochs * uses * config.width**2 / 1e6
+
+    def draw(self, records: Sequence[Record]) -> tuple[Exhibit, ...]:
+        """Return the accuracies as intervals and as numbers."""
+        architectures = [name for name in _WORDS if select(records, architecture=name)]
+        canvas, panels = make_axes(1, len(architectures), width="page", height=2.75, sharey=True)
+        for axes, architecture in zip(panels.flat, architectures, strict=True):
+            runs = select(records, architecture=architecture)
+            seeds = len({r.config["seed"] for r in runs})
+            _intervals(axes, runs)
+            axes.set_title(f"{_WORDS[architecture]} ($n = {seeds}$)", loc="left")
+        canvas.legend(handles=_KEY, loc="outside lower center", ncols=len(_KEY))
+        return (
+            Figure(
+                "accuracy-intervals",
+                "Test accuracy on scikit-learn's digits after the last epoch (filled, with "
+                "Student's 95 % interval for the mean over $n$ seeds) and in the best epoch, "
+                "which is chosen on the test images themselves (hollow). Small dots are the "
+                "seeds' last epochs.",
+                "Test accuracy in percent, one row a network, one panel an architecture: a filled "
+                "mark with an interval for the last epoch, a hollow one for the best, small dots "
+                "for single seeds. Networks with fixed random features lie leftmost.",
+                canvas,
+                "page",
+            ),
+            _table(records, architectures),
+        )
+
+
+def make_network(config: Setting, data: DataSet, recipe: Recipe) -> nn.Module:
+    """Make the network of a setting; for FLNPF, train the DNN of the same seed first."""
+    draws = _draws(config.seed, 0)
+    value = _value_network(config, data, draws)
+    if config.model != _LEARNT:
+        return _NETWORKS[config.model](value, _draws(config.seed, 1))
+    train(value, data, recipe, _draws(config.seed, 2))
+    fresh = _value_network(config, data, draws)
+    return make_dgn(fresh, Regime.FLNPF, generator=draws, learnt=value)
+
+
+def _value_network(config: Setting, data: DataSet, draws: torch.Generator) -> Architecture:
+    make = {"FC": make_fc, "C-GAP": make_conv}[config.architecture]
+    widths = [config.width] * 3
+    return make(data.input_shape, widths, data.classes, generator=draws, dtype=torch.float32)
+
+
+def _draws(seed: int, stream: int) -> torch.Generator:
+    """Return one of the generators of a seed: 0 for values, 1 for features, 2 for the order."""
+    return torch.Generator().manual_seed(1000 * seed + stream)
+
+
+def _intervals(axes: Axes, records: Sequence[Record]) -> None:
+    for (model,), runs in group(records, "model").items():
+        height = _height(MODELS.index(model))
+        last = [100 * float(r["last"]) for r in runs]
+        mean, radius = mean_interval(last)
+        best, _ = mean_interval([100 * float(r["best"]) for r in runs])
+        axes.plot(last, [height - 0.3] * len(last), **_SEED)
+        axes.errorbar(mean, height, xerr=radius, **_LAST)
+        axes.plot(best, height + 0.3, **_BEST)
+    heights = [_height(index) for index in range(len(MODELS))]
+    axes.axhline((heights[5] + heights[6]) / 2, color=QUIET, lw=0.5)
+    axes.set(yticks=heights, yticklabels=MODELS, ylim=(heights[-1] + 0.7, heights[0] - 0.7))
+    low, high = axes.get_xlim()
+    axes.set(xlabel="test accuracy (%)", xlim=(max(low, 0), min(high, 100.5)))
+    axes.grid(False, axis="y")
+
+
+def _height(index: int) -> float:
+    """Return the row of a network, with room between the two families."""
+    return index + (0.6 if index >= 6 else 0.0)
+
+
+def _table(records: Sequence[Record], architectures: Sequence[str]) -> Table:
+    columns = [Column("network")]
+    for architecture in architectures:
+        columns += [Column(f"{architecture}, last", "ours"), Column("best", "ours")]
+    rows: list[tuple[Cell, ...]] = []
+    for family, models in _FAMILIES.items():
+        members = [m for m in models if select(records, model=m)]
+        rows += [(label(family),)] if members else []
+        for model in members:
+            row = [label(model)]
+            for architecture in architectures:
+                runs = select(records, model=model, architecture=architecture)
+                row += [ours(runs, key, digits=1, scale=100) for key in ("last", "best")]
+            rows.append(tuple(row))
+    seeds = " and ".join(
+        f"{len({r.config['seed'] for r in select(records, architecture=a)})} ({a})"
+        for a in architectures
+    )
+    return Table(
+        "accuracy-table",
+        "Test accuracy on scikit-learn's digits in percent, mean and standard deviation over seeds, "
+        f"whose number is {seeds}. FC: fully connected; C-GAP: circular convolutions and global "
+        "average pooling. The best epoch is chosen on the test images themselves.",
+        tuple(columns),
+        tuple(rows),
+        width="page",
+    )

@@ -1,0 +1,317 @@
+"""What training does to the neural path kernel: nearer to the labels, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reluctant.models import Regime, make_dgn, make_dlgn, make_fc
+from reluctant.models.architectures import Architecture
+from reluctant.reports.data import Images, digits
+from reluctant.reports.exhibits import (
+    Column,
+    Exhibit,
+    Figure,
+    Table,
+    label,
+    mean_and_spread,
+    ours,
+)
+from reluctant.reports.experiment import Experiment, Profile
+from reluctant.reports.records import Record, group, select
+from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes, show_matrix
+from reluctant.reports.training import Recipe, train
+from reluctant.theory.kernels import npk
+
+_RATE: Final = 3e-3
+_NETWORKS: Final[Mapping[str, Callable[[Architecture, torch.Generator], nn.Module]]] = {
+    "DNN": lambda value, g: value,
+    "DLNPF": lambda value, g: make_dgn(value, Regime.DLNPF, generator=g),
+    "DLGN": lambda value, g: make_dlgn(value, generator=g),
+    "FRNPF(II)": lambda value, g: make_dgn(value, Regime.FRNPF_II, generator=g),
+}
+_SHOWN: Final = "DNN"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Name one training and the examples at which the kernel is taken."""
+
+    model: str
+    width: int
+    epochs: int
+    per_class: int
+    seed: int
+
+
+class KernelChange(Experiment[Setting]):
+    """Take the neural path kernel of test images during training."""
+
+    name = "kernel-change"
+    title = "The neural path kernel before and after training"
+    about = (
+        "The kernel $H(x, x') = \\langle x, x' \\rangle \\Lambda(x, x')$ depends on the gates "
+        "alone, so it changes in training as far as the gates learn. It is taken for test images "
+        "of scikit-learn's digits (8 × 8 pixels), class after class, with a fully connected "
+        "network of three hidden layers without biases. Its agreement with the labels is centred "
+        "kernel alignment: the cosine, in the Frobenius inner product, of the centred kernel and "
+        "the centred kernel $Y Y^T$ of the one-hot labels. A DNN, a DGN trained beside its values "
+        "(DLNPF) and a DLGN move their gates; fixed random features (FRNPF(II)) cannot and are "
+        "the control."
+    )
+    statements = ("dual.npk-hadamard", "dual.psd")
+    papers = ("npf", "dlgn")
+    code = (
+        "reluctant.models",
+        "reluctant.theory",
+        "reluctant.reports.data",
+        "reluctant.reports.training",
+    )
+
+    def grid(self, profile: Profile) -> tuple[Setting, ...]:
+        """Return networks and seeds."""
+        width, epochs, per_class, seeds = {
+            "smoke": (16, 2, 2, 2),
+            "quick": (128, 16, 10, 3),
+            "full": (256, 128, 20, 20),
+        }[profile]
+        models = ("DNN", "FRNPF(II)") if profile == "smoke" else tuple(_NETWORKS)
+        return tuple(
+            Setting(model, width, epochs, per_class, seed)
+            for model in models
+            for seed in range(seeds)
+        )
+
+    def run(self, config: Setting) -> Mapping[str, Any]:
+        """Return alignments by epoch, and spectra and kernels before and after."""
+        data = digits()
+        draws = torch.Generator().manual_seed(config.seed)
+        value = make_fc(data.input_shape, [config.width] * 3, data.classes, generator=draws)
+        network = _NETWORKS[config.model](value, draws)
+        probe = data.test.by_class(config.per_class)
+        wanted = epochs_to_look_at(config.epochs)
+        kernels = [_kernel(network, probe)]
+
+        def look(epoch: int) -> None:
+            if epoch in wanted:
+                kernels.append(_kernel(network, probe))
+
+        course = train(network, data, Recipe(config.epochs, _RATE), draws, after_epoch=look)
+        alignments = [centred_alignment(kernel, probe.labels) for kernel in kernels]
+        before, after = kernels[0], kernels[-1]
+        shown = {"kernel before": _cosine(before), "kernel after": _cosine(after)}
+        return {
+            **({k: v.half().numpy() for k, v in shown.items()} if config.model == _SHOWN else {}),
+            "epochs": list(wanted),
+            "alignments": alignments,
+            "before": alignments[0],
+            "after": alignments[-1],
+            "gain": alignments[-1] - alignments[0],
+            "input alignment": centred_alignment(_gram(probe), probe.labels),
+            "spectrum before": spectrum(before).numpy(),
+            "spectrum after": spectrum(after).numpy(),
+            "rank before": effective_rank(before),
+            "rank after": effective_rank(after),
+            "labels": probe.labels.numpy(),
+            "accuracy": course.last,
+        }
+
+    def cost(self, config: Setting) -> float:
+        """Return the multiplications of a training, in units of a million."""
+        networks = 1.0 if config.model == "DNN" else 2.0
+        return networks * config.epochs * config.width**2 / 1e6
+
+    def draw(self, records: Sequence[Record]) -> tuple[Exhibit, ...]:
+        """Return the matrices, the alignment by epoch with the spectra, and a table."""
+        return (
+            *_matrices(records),
+            _curves(records),
+            Table(
+                "kernel-change-alignment",
+                "Centred alignment of the neural path kernel with the labels and effective rank "
+                "(exponential of the entropy of the normalised spectrum), before and after "
+                "training on scikit-learn's digits: mean and standard deviation over seeds.",
+                (
+                    Column("network"),
+                    Column("alignment before", "ours"),
+                    Column("after", "ours"),
+                    Column("gain", "ours"),
+                    Column("rank before", "ours"),
+                    Column("after", "ours"),
+                    Column("accuracy (%)", "ours"),
+                ),
+                tuple(
+                    (
+                        label(model),
+                        *(ours(runs, key, digits=3) for key in ("before", "after", "gain")),
+                        *(ours(runs, key, digits=1) for key in ("rank before", "rank after")),
+                        ours(runs, "accuracy", digits=1, scale=100),
+                    )
+                    for (model,), runs in group(records, "model").items()
+                ),
+                width="page",
+            ),
+        )
+
+
+def epochs_to_look_at(epochs: int) -> tuple[int, ...]:
+    """Return 0, the powers of two below the last epoch, and the last epoch."""
+    powers = [2**k for k in range(epochs.bit_length()) if 2**k < epochs]
+    return (0, *powers, epochs)
+
+
+def centred_alignment(kernel: Tensor, labels: Tensor) -> float:
+    r"""Return the agreement of a kernel with the labels.
+
+    .. math:: \frac{\langle CKC, CYY^TC \rangle}{\|CKC\| \|CYY^TC\|}, \qquad C = I - 11^T/n
+
+    Args:
+        kernel: (n, n), symmetric.
+        labels: (n,), integers from 0.
+
+    Returns:
+        A number between -1 and 1, and not below 0 for a positive semi-definite kernel; 1 if the
+        kernel says which labels are equal and nothing else.
+
+    Source:
+        Cortes, Mohri and Rostamizadeh, Algorithms for learning kernels, JMLR 2012, definition 4.
+    """
+    equal = (labels[:, None] == labels[None, :]).double()
+    ours, theirs = _centred(kernel.double()), _centred(equal)
+    return float((ours * theirs).sum() / (ours.norm() * theirs.norm()))
+
+
+def spectrum(kernel: Tensor) -> Tensor:
+    """Return the eigenvalues over their sum, the largest first, those below rounding as 0."""
+    values = torch.linalg.eigvalsh(kernel.double()).flip(0)
+    rounding = len(values) * torch.finfo(torch.float64).eps * values[0]
+    values = torch.where(values > rounding, values, 0.0)
+    return values / values.sum()
+
+
+def effective_rank(kernel: Tensor) -> float:
+    """Return the exponential of the entropy of the normalised spectrum, from 1 to n."""
+    shares = spectrum(kernel)
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def _kernel(network: nn.Module, probe: Images) -> Tensor:
+    """Return H of the network as it is, gates as soft as they are."""
+    was_training = network.training
+    kernel = npk(network.eval(), probe.pixels)
+    network.train(was_training)
+    return kernel
+
+
+def _gram(probe: Images) -> Tensor:
+    flat = probe.pixels.double().flatten(1)
+    return flat @ flat.T
+
+
+def _centred(kernel: Tensor) -> Tensor:
+    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
+
+
+def _cosine(kernel: Tensor) -> Tensor:
+    norms = kernel.diagonal().clamp_min(torch.finfo(kernel.dtype).tiny).sqrt()
+    return kernel / torch.outer(norms, norms)
+
+
+def _matrices(records: Sequence[Record]) -> tuple[Figure, ...]:
+    found = select(records, model=_SHOWN)
+    if not found:
+        return ()
+    before, after = (
+        np.mean([r[f"kernel {when}"].astype(float) for r in found], axis=0)
+        for when in ("before", "after")
+    )
+    canvas, panels = make_axes(1, 3, width="page", height=2.2)
+    left, middle, right = panels.flat
+    show_matrix(left, before, title="before", limits=(0.0, 1.0))
+    scale = show_matrix(middle, after, title="after", limits=(0.0, 1.0))
+    change = show_matrix(right, after - before, title="after less before", signed=True)
+    for axes in panels.flat:
+        _mark_classes(axes, found[0]["labels"])
+    canvas.colorbar(scale, ax=[left, middle], shrink=0.8, ticks=[0, 0.5, 1])
+    canvas.colorbar(change, ax=right, shrink=0.8)
+    return (
+        Figure(
+            "kernel-change-matrices",
+            f"Neural path kernel of a {_SHOWN} at test images of scikit-learn's digits, ordered by "
+            "class, before and after training, on one scale, and the difference: "
+            f"$H(x, x') / \\sqrt{{H(x, x) H(x', x')}}$, mean over {len(found)} seeds.",
+            "Three matrices with the digits 0 to 9 along both axes: before, after, difference. "
+            "Squares along the diagonal, where both images show the same digit, are darker than "
+            "the rest; the difference is positive in most of them and negative elsewhere.",
+            canvas,
+            "page",
+        ),
+    )
+
+
+def _mark_classes(axes: Any, labels: NDArray[Any]) -> None:
+    """Name the classes along the left and bottom edges."""
+    classes = np.unique(labels)
+    middles = [float(np.flatnonzero(labels == c).mean()) for c in classes]
+    axes.set(xticks=middles, yticks=middles)
+    axes.set_xticklabels(classes.tolist(), fontsize=6)
+    axes.set_yticklabels(classes.tolist(), fontsize=6)
+    axes.tick_params(length=0, pad=1.5)
+
+
+def _curves(records: Sequence[Record]) -> Figure:
+    canvas, panels = make_axes(1, 2, width="page", height=2.3)
+    left, right = panels.flat
+    for index, ((model,), runs) in enumerate(group(records, "model").items()):
+        look = {"color": COLOURS[index], "marker": MARKERS[index]}
+        epochs = [_place(epoch) for epoch in runs[0]["epochs"]]
+        points = [mean_and_spread(a) for a in zip(*(r["alignments"] for r in runs), strict=True)]
+        means, spreads = zip(*points, strict=True)
+        left.errorbar(epochs, means, spreads, ls=LINES[index], label=model, **look)
+        after = np.mean([r["spectrum after"] for r in runs], axis=0)
+        ranks = 1 + np.arange(len(after))
+        places = np.unique(np.geomspace(1, len(after), 14).astype(int)) - 1
+        right.plot(ranks, after, ls=LINES[index], markevery=places.tolist(), **look)
+    start = [r["spectrum before"] for r in select(records, model=_SHOWN)]
+    if start:
+        ranks = 1 + np.arange(len(start[0]))
+        right.plot(
+            ranks, np.mean(start, axis=0), color=QUIET, marker="", ls="-", lw=3.0, alpha=0.45,
+            label=f"{_SHOWN} before", zorder=1,
+        )  # fmt: skip
+    base = float(records[0]["input alignment"])
+    left.axhline(base, color=QUIET, lw=0.8)
+    left.annotate(
+        "the images themselves", (1.0, base), xycoords=("axes fraction", "data"), ha="right",
+        va="bottom", xytext=(0, 1.5), textcoords="offset points", color=QUIET, fontsize=7.5,
+    )  # fmt: skip
+    last = records[0]["epochs"]
+    left.set(xlabel="epoch", ylabel="alignment with labels", xscale="log")
+    left.set(xticks=[_place(e) for e in last], xticklabels=[str(e) for e in last])
+    left.minorticks_off()
+    entries = [axes.get_legend_handles_labels() for axes in (left, right)]
+    canvas.legend(*(a + b for a, b in zip(*entries)), loc="outside lower center", ncols=5)
+    right.set(xlabel="eigenvalue's rank", ylabel="share of the trace", xscale="log", yscale="log")
+    return Figure(
+        "kernel-change-curves",
+        "Left: centred alignment with the labels at test images by epoch, with one standard "
+        "deviation over seeds; the grey line is that of the images' own Gram matrix. Right: "
+        "eigenvalues of the kernel after training over their sum, means over seeds, and in grey "
+        "those before.",
+        "Left, alignment against epoch on a logarithmic axis: networks whose gates learn rise "
+        "from a common level, the one with fixed random features stays level. Right, normalised "
+        "eigenvalues against rank on logarithmic axes, falling.",
+        canvas,
+        "page",
+    )
+
+
+def _place(epoch: int) -> float:
+    """Return where an epoch stands on a logarithmic axis that begins with 0."""
+    return 0.5 if epoch == 0 else float(epoch)

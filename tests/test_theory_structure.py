@@ -1,0 +1,142 @@
+"""What a network looks like, and how much rounding may do to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reluctant as rl
+from reluctant.theory.rounding import gamma, output_bound, roundings, undecided_gates
+from reluctant.theory.structure import counted_shape, dense_chain, depths, identity_skips
+from reluctant.theory.tangents import value_kernel
+from reluctant.theory.tracing import trace
+from reluctant.theory.units import hidden_layers, permuted, rescaled
+
+
+class Residual(nn.Module):
+    def __init__(self, projection: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, 3, bias=False)
+        self.block = nn.Linear(3, 3, bias=False)
+        self.around = nn.Linear(3, 3, bias=False) if projection else nn.Identity()
+        self.last = nn.Linear(3, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        return self.last(torch.relu(self.block(h)) + self.around(h))
+
+
+def chain(*widths: int, bias: bool = False) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b, bias=bias), nn.ReLU()]
+    return nn.Sequential(*layers[:-1]).double()
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_chain_is_seen_with_its_widths_and_gates() -> None:
+    found = dense_chain(trace(chain(3, 4, 5, 2, bias=True), draw(2, 3)))
+    assert found is not None
+    assert found.widths == (3, 4, 5, 2)
+    assert found.gate_of == (0, 1)
+    assert found.hidden == (4, 5)
+
+
+def test_a_missing_activation_leaves_a_layer_without_gates() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 1)).double()
+    found = dense_chain(trace(module, draw(2, 3)))
+    assert found is not None
+    assert found.gate_of == (None, 0)
+
+
+def test_identity_skips_are_told_from_projections() -> None:
+    assert len(identity_skips(trace(Residual().double(), draw(2, 2)))) == 1
+    assert identity_skips(trace(Residual(projection=True).double(), draw(2, 2))) == ()
+
+
+def test_depths_count_weight_layers_on_paths() -> None:
+    net = trace(Residual().double(), draw(2, 2))
+    assert depths(net)[net.output] == {2, 3}
+
+
+def test_zero_padding_has_no_formula_for_its_paths() -> None:
+    def network(mode: str) -> nn.Module:
+        conv = nn.Conv1d(1, 2, 3, padding=1, padding_mode=mode, bias=False)
+        return nn.Sequential(
+            conv, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 1)
+        ).double()
+
+    circular = trace(network("circular"), draw(2, 1, 5))
+    assert counted_shape(circular) is not None
+    assert rl.count_paths(circular, draw(1, 1, 5)) == 5 * 3 * 2
+    zero = trace(network("zeros"), draw(2, 1, 5))
+    assert counted_shape(zero) is None
+    assert rl.count_paths(zero, draw(1, 1, 5)) == (5 * 3 - 2) * 2
+
+
+def test_rounding_stays_within_its_bound_and_the_bound_is_not_idle() -> None:
+    module = chain(20, 30, 30, 4)
+    x = draw(5, 20)
+    net = trace(module, x)
+    gates = net.gates(x)
+    single = net.forward(x.float(), gates, [w.float() for w in net.weight_values()])
+    error = (single.double() - net.forward(x, gates, net.weight_values())).abs()
+    bound = output_bound(net, x, gates, dtype=torch.float32)
+    assert bool((error <= bound).all())
+    assert float((error / bound).max()) > 1e-4
+    assert roundings(net) == 21 + 31 + 31 + 2 * 2
+    assert gamma(1) == pytest.approx(2**-53, rel=1e-12)
+
+
+def test_a_pre_activation_that_cancels_up_to_rounding_is_undecided() -> None:
+    module = chain(2, 1, 1)
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[0.1, -0.3]], dtype=torch.float64))
+    inputs = torch.tensor([[3.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    net = trace(module, inputs)
+    assert undecided_gates(net, inputs, net.gates(inputs)) == 1
+
+
+def test_integers_are_never_undecided() -> None:
+    module = chain(2, 1, 1)
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[1.0, -3.0]]))
+        module[2].weight.fill_(1.0)
+    inputs = torch.tensor([[3.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    net = trace(module, inputs)
+    assert undecided_gates(net, inputs, net.gates(inputs)) == 0
+
+
+def test_units_on_the_residual_stream_are_not_free() -> None:
+    module = Residual().double()
+    assert hidden_layers(trace(module, draw(2, 2))) == []
+
+
+def test_moving_and_scaling_units_changes_weights_but_not_the_output() -> None:
+    module = nn.Sequential(
+        nn.Conv1d(1, 3, 2), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(6, 2)
+    ).double()
+    x = draw(3, 1, 6)
+    net = trace(module, x)
+    (layer,) = hidden_layers(net)
+    assert layer.units == 3
+    moved = permuted(net, layer, torch.tensor([2, 0, 1]))
+    assert not torch.equal(moved[0].weight, module[0].weight)  # type: ignore[index, union-attr]
+    assert torch.allclose(
+        moved(x), module(x), rtol=0, atol=float(output_bound(net, x, net.gates(x)).max())
+    )
+    grown = rescaled(net, layer, 1, 4.0)
+    assert torch.equal(grown(x), module(x))
+
+
+def test_the_tangent_kernel_with_held_gates_is_that_of_autograd_for_hard_gates() -> None:
+    module, x = chain(3, 4, 2), draw(3, 3)
+    net = trace(module, x)
+    held = value_kernel(net, x, net.gates(x), net.weight_values())
+    assert torch.allclose(held, rl.ntk(module, x), rtol=gamma(200), atol=0)
+    with pytest.raises(rl.InputError, match="no parameter is named nobody"):
+        rl.ntk(module, x, parameters=["nobody"])

@@ -1,0 +1,97 @@
+"""The ensemble that a network with identity skips is: one sub-network for each set of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+
+from reluctant.theory.network import Input, PathNetwork, Sum, Weighted
+from reluctant.theory.structure import Skip, depths, identity_skips
+
+
+def subnetwork(net: PathNetwork, kept: frozenset[int]) -> PathNetwork:
+    """Return the paths that go through some branches and around the others.
+
+    Each sum of a branch and its detour becomes one of the two. Gates stay those of the whole
+    network, since its program still makes them.
+
+    Args:
+        net: Network with identity skips.
+        kept: J, numbers of the skips (in order, from 0) whose branch is gone through.
+
+    Returns:
+        A network with the same weights and gates, and some of the paths.
+
+    Raises:
+        IndexError: If a number names no skip.
+
+    Source:
+        dlgn, section 4.
+    """
+    skips = identity_skips(net)
+    if not kept <= set(range(len(skips))):
+        raise IndexError(f"skips are numbered from 0 to {len(skips) - 1}, got {sorted(kept)}")
+    nodes = list(net.nodes)
+    for k, skip in enumerate(skips):
+        whole = nodes[skip.node]
+        assert isinstance(whole, Sum)
+        nodes[skip.node] = replace(whole, operands=(skip.branch if k in kept else skip.around,))
+    return replace(net, nodes=tuple(nodes))
+
+
+def subsets(count: int) -> Iterator[frozenset[int]]:
+    """Go through the subsets of {0, …, count − 1}, small ones first."""
+    for size in range(count + 1):
+        for chosen in combinations(range(count), size):
+            yield frozenset(chosen)
+
+
+def depth_of(net: PathNetwork) -> frozenset[int]:
+    """Return the numbers of weight layers on paths from the data to the output."""
+    return depths(net)[net.output]
+
+
+def is_on_every_path(net: PathNetwork, node: int) -> bool:
+    """Tell whether all paths from the data to the output cross a node."""
+    todo, seen = [net.output], {node}
+    while todo:
+        i = todo.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        if isinstance(net.nodes[i], Input) or getattr(net.nodes[i], "is_input", False):
+            return False
+        todo.extend(net.nodes[i].operands)
+    return True
+
+
+def branch_nodes(net: PathNetwork, skip: Skip) -> frozenset[int]:
+    """Return the nodes of a skip's branch: those that its detour does not come from."""
+    return frozenset(net.ancestors([skip.branch]) - net.ancestors([skip.around]))
+
+
+def shares_paths(net: PathNetwork, skip: Skip) -> str:
+    """Say how a path through a branch could have the weights of one around it; empty if it cannot."""
+    inside = branch_nodes(net, skip)
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        left = [k for k in node.operands if k in inside]
+        if left and i not in inside and i != skip.node:
+            return f"{net.nodes[left[0]].name} inside a branch is read outside it by {node.name}"
+    uses: dict[int, int] = {}
+    for node in net.weighted:
+        parameter = net.weights[node.weight].parameter
+        uses[parameter] = uses.get(parameter, 0) + 1
+    for i in inside:
+        node = net.nodes[i]
+        if isinstance(node, Weighted) and uses.get(net.weights[node.weight].parameter, 0) > 1:
+            return f"{net.weights[node.weight].name} acts inside a branch and elsewhere"
+    todo = [skip.branch]
+    while todo:
+        i = todo.pop()
+        if i not in inside:
+            return f"a part of {net.nodes[skip.branch].name} crosses no weight of the branch"
+        if not isinstance(net.nodes[i], Weighted):
+            todo.extend(net.nodes[i].operands)
+    return ""
