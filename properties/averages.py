@@ -19,7 +19,7 @@ from torch import Tensor
 
 from reluctant.properties.bounds import is_integral
 from reluctant.properties.weights import Sigma, WeightEntries, absolute_outputs, weight_entries
-from reluctant.theory.network import Gates
+from reluctant.theory.network import Gates, PathNetwork
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Trial
 from reluctant.theory.verdicts import EvidenceKind
@@ -50,7 +50,12 @@ class Average:
 
 
 def tangent_average(
-    trial: Trial, sigma: Sigma, *, gates: Gates | None = None, x: Tensor | None = None
+    trial: Trial,
+    sigma: Sigma,
+    *,
+    gates: Gates | None = None,
+    x: Tensor | None = None,
+    net: PathNetwork | None = None,
 ) -> Average:
     r"""Average the tangent kernel over ±σ weights, gates held, traced over the outputs.
 
@@ -63,6 +68,7 @@ def tangent_average(
             weight still has a derivative.
         gates: Gates in place of the recorded ones, such as fewer (``thinning.thinned``).
         x: Inputs in place of the trial's.
+        net: Network in place of the trial's, such as one with a single output.
 
     Returns:
         The average, shape (n, n). Through every sign pattern if there are at most
@@ -74,14 +80,19 @@ def tangent_average(
     Cost:
         One forward pass a pattern; for a sample one backward pass a draw, example and output.
     """
-    entries = weight_entries(trial, sigma, gates, x)
+    entries = weight_entries(trial, sigma, gates, x, net)
     if entries.patterns <= trial.patterns:
         return _tangents_of_all_patterns(entries)
     return _sampled(entries, trial, tangent=True)
 
 
 def output_average(
-    trial: Trial, sigma: Sigma, *, gates: Gates | None = None, x: Tensor | None = None
+    trial: Trial,
+    sigma: Sigma,
+    *,
+    gates: Gates | None = None,
+    x: Tensor | None = None,
+    net: PathNetwork | None = None,
 ) -> Average:
     r"""Average f(x) f(x') over ±σ weights, gates held: shape (n, n, outputs).
 
@@ -90,8 +101,9 @@ def output_average(
         sigma: As there.
         gates: As there.
         x: As there.
+        net: As there.
     """
-    entries = weight_entries(trial, sigma, gates, x)
+    entries = weight_entries(trial, sigma, gates, x, net)
     if entries.patterns <= trial.patterns:
         return _outputs_of_all_patterns(entries)
     return _sampled(entries, trial, tangent=False)
@@ -106,8 +118,8 @@ def _chunk(entries: WeightEntries, budget: int) -> int:
     return max(1, min(1024, budget // max(1, len(entries.sigmas))))
 
 
-def _all_patterns(entries: WeightEntries) -> Float[Tensor, "patterns entries"]:
-    """Return every sign pattern; entry number signed[j] is negative where bit j is set."""
+def _all_patterns(entries: WeightEntries) -> Float[Tensor, "patterns live"]:
+    """Return every sign pattern; entry number j is negative where bit j is set."""
     count = len(entries.signed)
     bits = torch.arange(entries.patterns)[:, None] >> torch.arange(count) & 1
     return entries.with_signs(1.0 - 2.0 * bits.double())
@@ -124,32 +136,30 @@ def _tangents_of_all_patterns(entries: WeightEntries) -> Average:
             2 * float(entries.sigmas[entry])
         )
         mean = mean + _mean_gram(slope)
-    for entry in entries.still.tolist():
+    for k in range(len(entries.signed), len(entries.live)):
         moved = flat.clone()
-        moved[:, entry] = 1.0
+        moved[:, k] = 1.0
         mean = mean + _mean_gram(_outputs(entries, moved) - f)
     return _complete(entries, mean, *_tangent_error(entries))
 
 
 def _tangent_error(entries: WeightEntries) -> tuple[Tensor, Tensor]:
     """Return the largest admissible error, and the size of what was added."""
-    live = torch.cat([entries.signed, entries.still])
-    step = torch.where(entries.sigmas > 0, entries.sigmas, 1.0)
-    slopes = _reach(entries)[:, :, live]
+    sigmas = entries.sigmas[entries.live]
+    step = torch.where(sigmas > 0, sigmas, 1.0)
+    slopes = _reach(entries)
     # A difference of outputs keeps the rounding of the whole outputs.
-    off = (
-        gamma(roundings(entries.net) + 3) * absolute_outputs(entries, step)[:, :, None] / step[live]
-    )
+    off = gamma(roundings(entries.net) + 3) * absolute_outputs(entries, step)[:, :, None] / step
     crossed = torch.einsum("noe,moe->nm", slopes, off)
     size = torch.einsum("noe,moe->nm", slopes, slopes)
-    summed = entries.patterns * slopes.shape[1] + len(live) + 8
+    summed = entries.patterns * slopes.shape[1] + len(step) + 8
     return crossed + crossed.T + torch.einsum("noe,moe->nm", off, off) + gamma(summed) * size, size
 
 
 def _outputs_of_all_patterns(entries: WeightEntries) -> Average:
     f = _outputs(entries, _all_patterns(entries))
     mean = torch.einsum("pno,pmo->nmo", f, f) / entries.patterns
-    values = absolute_outputs(entries, entries.sigmas)
+    values = absolute_outputs(entries, entries.sigmas[entries.live])
     size = torch.einsum("no,mo->nmo", values, values)
     return _complete(
         entries, mean, gamma(2 * roundings(entries.net) + entries.patterns + 8) * size, size
@@ -158,9 +168,10 @@ def _outputs_of_all_patterns(entries: WeightEntries) -> Average:
 
 def _complete(entries: WeightEntries, mean: Tensor, half_width: Tensor, size: Tensor) -> Average:
     detail = f"all {entries.patterns} sign patterns of {len(entries.signed)} weights"
-    largest = max(float(size.max()), float(absolute_outputs(entries, entries.sigmas).max()))
+    sigmas = entries.sigmas[entries.live]
+    largest = max(float(size.max()), float(absolute_outputs(entries, sigmas).max()))
     is_small = largest * entries.patterns < _EXACT_BELOW
-    if is_small and is_integral(entries.net, entries.x, entries.gates, [entries.sigmas]):
+    if is_small and is_integral(entries.net, entries.x, entries.gates, [sigmas]):
         return Average(mean, torch.zeros_like(mean), EvidenceKind.EXACT, None, detail)
     return Average(mean, half_width, EvidenceKind.ROUNDING, None, detail)
 
@@ -176,7 +187,7 @@ def _sampled(entries: WeightEntries, trial: Trial, *, tangent: bool) -> Average:
     else:
         f = _outputs(entries, flat)
         kernels = torch.einsum("pno,pmo->pnmo", f, f)
-        values = absolute_outputs(entries, entries.sigmas)
+        values = absolute_outputs(entries, entries.sigmas[entries.live])
         largest = torch.einsum("no,mo->nmo", values, values)
     half_width = bernstein(kernels, 2 * largest, ERROR_PROBABILITY)
     detail = f"{draws} draws of {len(entries.signed)} signs, empirical Bernstein interval"
@@ -185,7 +196,7 @@ def _sampled(entries: WeightEntries, trial: Trial, *, tangent: bool) -> Average:
 
 def _drawn_tangents(entries: WeightEntries, flat: Tensor) -> Float[Tensor, "draws n n"]:
     def kernel(row: Tensor) -> Tensor:
-        slopes = torch.func.jacrev(entries.output)(row)  # (n, outputs, entries)
+        slopes = torch.func.jacrev(entries.output)(row)  # (n, outputs, live)
         return torch.einsum("noe,moe->nm", slopes, slopes)
 
     held = _check_gradients(entries)
@@ -193,19 +204,19 @@ def _drawn_tangents(entries: WeightEntries, flat: Tensor) -> Float[Tensor, "draw
     return found
 
 
-def _reach(entries: WeightEntries) -> Float[Tensor, "n outputs entries"]:
+def _reach(entries: WeightEntries) -> Float[Tensor, "n outputs live"]:
     """Return Σ |φ_p| ∏ σ of the other weights, over the paths through each entry."""
     _check_gradients(entries)
 
     def absolute(row: Tensor) -> Tensor:
         return absolute_outputs(entries, row)
 
-    found: Tensor = torch.func.jacrev(absolute)(entries.sigmas)
+    found: Tensor = torch.func.jacrev(absolute)(entries.sigmas[entries.live])
     return found
 
 
 def _check_gradients(entries: WeightEntries) -> int:
-    held = len(entries.x) * entries.net.output_size * max(1, len(entries.sigmas))
+    held = len(entries.x) * entries.net.output_size * max(1, len(entries.live))
     if held > _GRADIENTS:
         raise CannotTry(
             f"gradients of {held} entries are too many to average (at most {_GRADIENTS}); take "

@@ -36,11 +36,11 @@ def is_integral(net: PathNetwork, x: Tensor, gates: Gates, weights: Iterable[Ten
 def output_tolerance(
     net: PathNetwork, x: Tensor, gates: Gates, *, passes: int = 2
 ) -> tuple[Tensor | float, EvidenceKind]:
-    """Return how far apart two evaluations of an output may be, and how that is known.
+    r"""Return how far apart two evaluations of an output may be, and how that is known.
 
     Args:
         net: Network.
-        x: Inputs, shape (n, \\*input).
+        x: Inputs, shape (n, \*input).
         gates: Gates.
         passes: Number of evaluations that contribute rounding.
 
@@ -64,14 +64,14 @@ def kernel_tolerance(
     sources: bool = True,
     passes: int = 2,
 ) -> tuple[Tensor | float, EvidenceKind]:
-    """Return how far apart two evaluations of a kernel may be, and how that is known.
+    r"""Return how far apart two evaluations of a kernel may be, and how that is known.
 
     A kernel entry is a sum over pairs of path contributions. Each meets twice the roundings of a
     path, and as many again where the pairs are added, so 4 N + 8 is an upper bound.
 
     Args:
         net: Network.
-        x: Inputs, shape (n, \\*input).
+        x: Inputs, shape (n, \*input).
         gates: Gates.
         variance: Variance of the weights, for a law.
         tangent: True for the tangent law.

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reluctant.properties.catalogue import select, statements as all_statements
+from reluctant.properties.catalogue import select
+from reluctant.properties.catalogue import statements as all_statements
 from reluctant.properties.judging import Judgement, Tally, describe, judge
 from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.statements import Statement, Trial
@@ -124,7 +125,8 @@ def _inputs(example: Tensor, data: Tensor | None, k: int, generator: torch.Gener
     if data is not None:
         if tuple(data.shape[1:]) != tuple(example.shape[1:]):
             raise InputError(
-                f"the data hold examples of shape {tuple(data.shape[1:])}, but the example has {tuple(example.shape[1:])}"
+                f"the data hold examples of shape {tuple(data.shape[1:])}, "
+                f"but the example has {tuple(example.shape[1:])}"
             )
         picked = torch.randint(0, data.shape[0], (_EXAMPLES,), generator=generator)
         return data[picked].to(example)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import is_integral, kernel_tolerance, output_tolerance
 from reluctant.properties.shifts import Shift, kernel_bound, some, symmetry
 from reluctant.properties.thinning import thinned
-from reluctant.theory.errors import TooManyPaths
+from reluctant.theory.counts import count_paths
 from reluctant.theory.kernels import npk
 from reluctant.theory.network import Constant, Gates, PathNetwork, Weighted
 from reluctant.theory.paths import paths
@@ -32,6 +33,7 @@ from reluctant.theory.tracing import trace
 from reluctant.theory.verdicts import EvidenceKind
 
 _SIGMA_CV, _SIGMA_FC = 2.0, 0.5  # different, not 1, and powers of two
+_MANY = 24  # inputs among which ties are looked for
 _SOURCES = ("dlgn, on convolution with global pooling", "ckl, on convolution")
 
 
@@ -114,43 +116,78 @@ def rotation_sum(
     rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = _all_rotations,
     winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = _as_recorded,
 ) -> tuple[Tensor, Tensor]:
-    r"""Sum overlaps over rotations, every path listed; and bound the rounding of the sum.
+    r"""Sum overlaps over rotations, and bound the rounding of the sum.
 
     .. math::
         \sum_r \sum_i x(i)\, \mathrm{rot}(x', r)(i)\, \mathrm{overlap}(i, x, \mathrm{rot}(x', r))
 
+    Every path is listed where there are few. Else the paths are added by forward passes with all
+    weights 1, fed with :math:`x \odot \mathrm{rot}(x', r)` and gated by the product of the gates.
+
     Args:
-        trial: Trial with few paths.
-        chain: Shape of its network.
+        trial: Trial with the network.
+        chain: Its shape.
         rotations: Shifts to sum over, given the sizes.
         winners: Gates to use, given the recorded ones.
 
-    Raises:
-        TooManyPaths: If the paths are too many to list.
+    Returns:
+        The sum for the first output, and the bound, both of shape (n, n).
     """
-    turned = rotations(trial.net.input_shape[1:])
+    net, turned = without_factor(trial.net), rotations(trial.net.input_shape[1:])
+    few = count_paths(net, trial.x) <= trial.paths
+    found, size = (_listed if few else _passed)(
+        trial, turned, lambda at, gates: winners(at, chain, gates)
+    )
+    gates = winners(net, chain, trial.gates)
+    if is_integral(net, trial.x, gates, []) and float(size.max()) < 2.0**53:
+        return found, torch.zeros_like(found)
+    additions = (trial.paths if few else 0) + trial.x[0].numel() + len(turned) + 8
+    return found, gamma(additions + 4 * roundings(net)) * size
+
+
+Chosen = Callable[[PathNetwork, Gates], list[Tensor]]
+
+
+def _listed(trial: Trial, turned: Sequence[Shift], chosen: Chosen) -> tuple[Tensor, Tensor]:
+    """Add x(i) x'(i) overlap(i, x, x') over listed paths; and the absolute values of that."""
     n = len(trial.x)
     stacked = torch.cat([trial.x, *(rotate(trial.x, r) for r in turned)])
     net = trace(trial.module, stacked)
-    gates = winners(net, chain, net.gates(stacked))
-    listed = paths(net, stacked, gates=gates, limit=trial.paths)
-    overlap, flat = listed.overlap(0), listed.x
-    blocks = [slice((k + 1) * n, (k + 2) * n) for k in range(len(turned))]
+    listed = paths(net, stacked, gates=chosen(net, net.gates(stacked)), limit=trial.paths)
+    overlap = listed.overlap(0)
 
     def total(t: Tensor) -> Tensor:
+        blocks = [slice((k + 1) * n, (k + 2) * n) for k in range(len(turned))]
         parts = [torch.einsum("ni,mi,inm->nm", t[:n], t[b], overlap[:, :n, b]) for b in blocks]
         return torch.stack(parts).sum(0)
 
-    if is_integral(without_factor(net), stacked, gates, []):
-        return total(flat), torch.zeros(n, n, dtype=torch.float64)
-    additions = len(listed) + flat.shape[1] + len(turned) + 8
-    return total(flat), gamma(additions + 4 * roundings(net)) * total(flat.abs())
+    return total(listed.x), total(listed.x.abs())
+
+
+def _passed(trial: Trial, turned: Sequence[Shift], chosen: Chosen) -> tuple[Tensor, Tensor]:
+    """Add the same by forward passes with all weights 1, a pair of inputs an example."""
+    net, n = without_factor(trial.net), len(trial.x)
+    ones = [torch.ones(w.shape, dtype=torch.float64) for w in net.weights]
+    mine = chosen(net, trial.gates)
+
+    def pairs(left: Tensor, right: Tensor) -> Tensor:
+        return (left.double()[:, None] * right.double()[None]).flatten(0, 1)
+
+    total = torch.zeros(2, n, n, dtype=torch.float64)
+    for shift in turned:
+        moved = rotate(trial.x, shift)
+        gates = [pairs(a, b) for a, b in zip(mine, chosen(net, net.gates(moved)), strict=True)]
+        product = pairs(trial.x, moved)
+        for k, fed_with in enumerate((product, product.abs())):
+            output = net.forward(fed_with, gates, ones, sources=False)
+            total[k] += output.flatten(1)[:, 0].reshape(n, n)
+    return total[0], total[1]
 
 
 def kernel_is_a_sum_over_rotations(
     trial: Trial, rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = _all_rotations
 ) -> Sequence[Comparison]:
-    """Compare the propagated kernel with the sum over rotations, paths listed."""
+    """Compare the propagated kernel with the sum over rotations, path by path."""
     net, chain = trial.net, pooled_chain(trial.net)
     if chain is None:
         raise CannotTry("the sum is defined for convolutions pooled once, over all positions")
@@ -158,13 +195,13 @@ def kernel_is_a_sum_over_rotations(
     bare = without_factor(net)  # then integers stay integers
     bound, kind = kernel_bound(trial, bare)
     kind = EvidenceKind.ROUNDING if bool(off.any()) else kind
-    left, what = npk(bare, trial.x, output=0), "n² H against listed rotations"
+    left, what = npk(bare, trial.x, output=0), "n² H against rotations added"
     found = [Comparison(left, right, bound + off, kind, what=what)]
     if chain.by == "average":
         bound, _ = kernel_bound(trial, net)
         scale = 1.0 / chain.positions**2
         bound = bound + scale * (off + 4 * gamma(4) * right.abs())
-        left, what = npk(net, trial.x, output=0), "H against 1/n² times listed rotations"
+        left, what = npk(net, trial.x, output=0), "H against 1/n² times rotations added"
         found.append(Comparison(left, scale * right, bound, EvidenceKind.ROUNDING, what=what))
     return found
 
@@ -187,6 +224,7 @@ ROTATION_SUM = Statement(
         needs.UNTIED,
     ),
     claim=kernel_is_a_sum_over_rotations,
+    uses_kernel=True,
     mutants=(Mutant("only r = 0", {"rotations": _only_none}),),
     controls="Only r = 0; biases.",
     revisits_gates=True,
@@ -234,6 +272,7 @@ INVARIANT = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
     claim=kernel_is_shift_invariant,
+    uses_kernel=True,
     mutants=(Mutant("gates recorded before the shift", {"gates": _of_the_unshifted}),),
     controls=(
         "Zero padding, windows larger than 1; flatten; a feature network that is not circular; "
@@ -304,6 +343,7 @@ NTK = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.AVERAGED, shifts.ALL_SHIFTS, needs.BIAS_FREE, needs.UNTIED),
     claim=tangent_kernel_is_proportional,
+    uses_kernel=True,
     mutants=(
         Mutant("d_fc left out", {"beta": _beta_of_convolutions}),
         Mutant("σ^(2d) for σ^(2(d−1))", {"beta": _beta_of_all_weights}),
@@ -334,7 +374,7 @@ def constant_input_keeps_the_invariance(
     starts = [node for node in net.nodes if isinstance(node, Constant) and node.is_input]
     if starts:
         net = fed(net, value(starts[0].shape))
-    ones = value(net.input_shape).expand_as(trial.x)
+    ones = value(net.input_shape).expand_as(trial.x).to(trial.x)
     bound, kind = kernel_bound(trial, net, ones)
     right = npk(net, ones, ones, gates=(trial.gates, trial.gates))
     found = []
@@ -354,6 +394,7 @@ CONSTANT_INPUT = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
     claim=constant_input_keeps_the_invariance,
+    uses_kernel=True,
     mutants=(Mutant("a ramp as value input", {"value": _ramp}),),
     controls="A value input that varies along the positions.",
     revisits_gates=True,
@@ -361,7 +402,9 @@ CONSTANT_INPUT = Statement(
 
 
 def _with_ties(trial: Trial, chain: PooledChain) -> Trial:
-    return trial
+    """Draw many inputs of few values, so that ties occur."""
+    shape = (_MANY, *trial.x.shape[1:])
+    return replace(trial, x=torch.randint(0, 3, shape, generator=trial.generator).to(trial.x))
 
 
 def maximum_is_shift_invariant(
@@ -385,12 +428,9 @@ def maximum_is_shift_invariant(
         left = npk(net, moved, trial.x, gates=(other, gates), output=0)
         found.append(Comparison(left, right, bound, kind, what="H(rot x, x') against H(x, x')"))
     if needs.BIAS_FREE(net) is None and needs.DATA_INPUT(net) is None:
-        try:
-            total, off = rotation_sum(trial, chain, winners=winners)
-        except TooManyPaths:
-            return found
+        total, off = rotation_sum(trial, chain, winners=winners)
         kind = EvidenceKind.ROUNDING if bool(off.any()) else kind
-        found.append(Comparison(right, total, bound + off, kind, what="H against listed rotations"))
+        found.append(Comparison(right, total, bound + off, kind, what="H against rotations added"))
     return found
 
 
@@ -405,6 +445,7 @@ MAX_POOL = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.MAXIMISED, shifts.SHIFT_INVARIANT, needs.UNTIED),
     claim=maximum_is_shift_invariant,
+    uses_kernel=True,
     mutants=(
         Mutant("ties with the first winner", {"examples": _with_ties, "winners": first_winners}),
     ),

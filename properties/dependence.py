@@ -11,15 +11,19 @@ from torch.func import jacrev, vmap
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import ERROR_PROBABILITY, Average
-from reluctant.properties.thinning import Thinned
-from reluctant.properties.weights import Sigma, WeightEntries, weight_entries
-from reluctant.theory.kernels import ntk_law
+from reluctant.properties.thinning import Thinned, one_output
+from reluctant.properties.weights import Sigma, WeightEntries, evaluations, weight_entries
+from reluctant.theory.kernels import kernel_work, ntk_law
 from reluctant.theory.network import Gate, PathNetwork
-from reluctant.theory.statements import Hypothesis, Trial
+from reluctant.theory.statements import CannotTry, Hypothesis, Trial
 from reluctant.theory.structure import gate_parameters
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 DRAWS = 128  # sign patterns gone through if there are no more, and draws if there are
+_BACKWARD = 16  # forward passes of shared weights that take the time of one backward pass
+_LAWS = 40  # multiply-adds of many laws, in units of what one kernel may take
+_FEWEST = 16
+_AT_ONCE = 2**22  # gradient entries held at once
 _EXAMPLES = 12  # examples in one call of the law
 
 
@@ -57,7 +61,7 @@ def _independent_law(net: PathNetwork) -> Unmet | None:
 
 INDEPENDENT_LAW = Hypothesis(
     "gates independent of the value weights under their own law",
-    "No weight on a path reaches a gate, and the parameters of gates do not start as copies of such.",
+    "No weight on a path reaches a gate, and no parameter of the gates starts as a copy of one.",
     _independent_law,
 )
 
@@ -67,11 +71,13 @@ class Dependent:
     """Be two averages over weights that the gates follow.
 
     Attributes:
+        net: Network, with one output only where all are too many.
         tangent: Average of K_v.
         law: Average of the law at the gates of each draw, shape (n, n).
         what: How gates were made, a few words.
     """
 
+    net: PathNetwork
     tangent: Average
     law: Tensor
     what: str
@@ -88,23 +94,27 @@ def redrawn_average(trial: Trial, sigma: Sigma) -> Dependent:
         sigma: σ of the weights.
 
     Cost:
-        At most 128 runs of the module, and as many backward passes an example and output.
+        At most 128 runs of the module, at least 16, and as many backward passes an example and output.
     """
     net, x = trial.net, trial.x
-    entries = weight_entries(trial, sigma, gates=[torch.ones_like(g) for g in trial.gates])
+    if _draws(trial, net) < DRAWS:
+        net = one_output(net, trial.integer(0, net.output_size))
+    opened = [torch.ones_like(g) for g in trial.gates]
+    entries = weight_entries(trial, sigma, gates=opened, net=net)
     named = dict(net.module.named_parameters())
     copies = {id(named[made]): id(named[value]) for made, value in copied_parameters(net).items()}
 
     def made(row: Tensor) -> list[Tensor]:
         drawn: dict[int, Tensor] = {}
-        for weight, places in zip(net.weights, entries.numbers, strict=True):
-            drawn[weight.parameter] = row[places].flatten()[weight.entries.flatten().argsort()]
+        for weight, value in zip(net.weights, entries.weights(row), strict=True):
+            drawn[weight.parameter] = value.flatten()[weight.entries.flatten().argsort()]
         bindings = {}
         for name, current in net.program.bindings.items():
             held = current()
             found = drawn.get(copies.get(id(held), id(held)))
-            fits = found is not None and found.numel() == held.numel()
-            bindings[name] = _always(found.reshape(held.shape).to(held)) if fits else current
+            bindings[name] = current
+            if found is not None and found.numel() == held.numel():
+                bindings[name] = _always(found.reshape(held.shape).to(held))
         return [g.double() for g in replace(net.program, bindings=bindings).run(x).gates]
 
     return _dependent(trial, entries, made, "gates made anew by the module")
@@ -123,13 +133,13 @@ def following_average(trial: Trial, sigma: Sigma, part: Thinned) -> Dependent:
         part: Inputs and gates that say what is switched off.
     """
     net = trial.net
-    entries = weight_entries(trial, sigma, gates=part.gates, x=part.x)
+    entries = weight_entries(trial, sigma, gates=part.gates, x=part.x, net=part.net)
     found = [net.nodes[i] for i in net.value_nodes]
     operands = {node.gate: node.operands[0] for node in found if isinstance(node, Gate)}
 
     def made(row: Tensor) -> list[Tensor]:
         gates = list(entries.gates)
-        weights = [row[places] for places in entries.numbers]
+        weights = entries.weights(row)
         for g, operand in operands.items():
             q = net.forward(entries.x, gates, weights, output=operand)
             if q.shape[1:] == gates[g].shape[1:]:
@@ -139,33 +149,43 @@ def following_average(trial: Trial, sigma: Sigma, part: Thinned) -> Dependent:
     return _dependent(trial, entries, made, "gates follow the values")
 
 
+def _draws(trial: Trial, net: PathNetwork) -> int:
+    """Return how many times gates can be made anew at a trial's effort, at most 128."""
+    passes = _BACKWARD * len(trial.x) * net.output_size + 1
+    law = _EXAMPLES * kernel_work(net) * len(trial.x)
+    return min(DRAWS, evaluations(trial) // passes, int(_LAWS * trial.work / max(1.0, law)))
+
+
 def _dependent(
     trial: Trial, entries: WeightEntries, made: Callable[[Tensor], list[Tensor]], what: str
 ) -> Dependent:
+    draws = _draws(trial, entries.net)
+    if draws < _FEWEST:
+        raise CannotTry("the network is too large to make its gates anew many times at this effort")
     count = len(entries.signed)
-    every = 2**count <= DRAWS
+    every = 2**count <= draws
     if every:
         bits = torch.arange(2**count)[:, None] >> torch.arange(count) & 1
     else:
-        bits = torch.randint(0, 2, (DRAWS, count), generator=trial.generator)
+        bits = torch.randint(0, 2, (draws, count), generator=trial.generator)
     rows = entries.with_signs(1.0 - 2.0 * bits.double())
-    gates = list(vmap(made, chunk_size=64)(rows))
+    gates = list(vmap(made, chunk_size=16)(rows))
+
+    chunk = max(1, min(64, _AT_ONCE // (count * len(entries.x) + 1)))
 
     def kernel(row: Tensor, own: list[Tensor]) -> Tensor:
-        def output(row: Tensor) -> Tensor:
-            weights = [row[places] for places in entries.numbers]
-            return entries.net.forward(entries.x, own, weights).reshape(len(entries.x), -1)
-
-        slopes = jacrev(output)(row)  # (n, outputs, entries)
+        slopes = jacrev(replace(entries, gates=own).output)(row)  # (n, outputs, live)
         return torch.einsum("noe,moe->nm", slopes, slopes)
 
-    kernels: Tensor = vmap(kernel, chunk_size=64)(rows, gates)
+    kernels: Tensor = vmap(kernel, chunk_size=chunk)(rows, gates)
     law = _mean_law(entries, gates)
     kind = EvidenceKind.ROUNDING if every else EvidenceKind.STATISTICAL
     half_width = torch.zeros_like(law) if every else 5.0 * kernels.std(0) / len(rows) ** 0.5
     detail = f"{'all' if every else 'drawn'} {len(rows)} sign patterns of {count} weights"
     chance = None if every else ERROR_PROBABILITY
-    return Dependent(Average(kernels.mean(0), half_width, kind, chance, detail), law, what)
+    return Dependent(
+        entries.net, Average(kernels.mean(0), half_width, kind, chance, detail), law, what
+    )
 
 
 def _mean_law(entries: WeightEntries, gates: list[Tensor]) -> Tensor:

@@ -144,7 +144,8 @@ PATH_COUNT = Statement(
     id="dual.path-count",
     title="The number of paths is a product of widths, windows and sizes.",
     kind=Kind.EXACT,
-    latex=r"P = n_{in} w^{d-1}, \quad c_{in} n_{in} (w_{cv} w)^{d_{cv}} w^{d_{fc}-1}, \quad n_{in} \sum_i \binom{b}{i} w^{(i+2) d_{blk} - 1}",
+    latex=r"P = n_{in} w^{d-1}, \quad "
+    r"c_{in} n_{in} (w_{cv} w)^{d_{cv}} w^{d_{fc}-1}, \quad n_{in} \sum_i \binom{b}{i} w^{(i+2) d_{blk} - 1}",
     sources=("npf, section 2", "dlgn, section 3"),
     hypotheses=(COUNTED,),
     claim=number_of_paths_has_a_formula,
@@ -365,7 +366,8 @@ PSD = Statement(
     id="dual.psd",
     title="The kernels are positive semi-definite, and the overlaps obey Schur's bound.",
     kind=Kind.BOUND,
-    latex=r"H \succeq 0, \quad \Lambda(s,s') \le \min(\Lambda(s,s), \Lambda(s',s')), \quad \lambda_{min}(\Sigma \odot \Lambda) \ge \lambda_{min}(\Sigma) \min_s \Lambda(s,s)",
+    latex=r"H \succeq 0, \quad \Lambda(s,s') \le \min(\Lambda(s,s), \Lambda(s',s')), \quad "
+    r"\lambda_{min}(\Sigma \odot \Lambda) \ge \lambda_{min}(\Sigma) \min_s \Lambda(s,s)",
     sources=("npf, section 4",),
     hypotheses=(),
     claim=kernels_are_psd,
@@ -510,7 +512,8 @@ RESCALE = Statement(
     id="dual.rescale",
     title="Positive rescaling of a hidden unit changes neither gates nor output nor kernel.",
     kind=Kind.EXACT,
-    latex=r"w_{in} \to c\, w_{in}, \; w_{out} \to w_{out} / c \;\Rightarrow\; \phi, v, f, H \text{ unchanged} \qquad (c > 0)",
+    latex=r"w_{in} \to c\, w_{in}, \; w_{out} \to w_{out} / c "
+    r"\;\Rightarrow\; \phi, v, f, H \text{ unchanged} \qquad (c > 0)",
     sources=("npf, section 3",),
     hypotheses=(needs.GATED, needs.OWN_GATES, needs.HARD_GATES, needs.FREE_UNITS),
     claim=units_can_be_rescaled,
@@ -583,11 +586,13 @@ NTK_FACTOR = Statement(
 
 
 def _largest(matrix: Tensor) -> Tensor:
-    return torch.linalg.eigvalsh(matrix)[-1:]
+    values: Tensor = torch.linalg.eigvalsh(matrix)
+    return values[-1:]
 
 
 def _smallest(matrix: Tensor) -> Tensor:
-    return torch.linalg.eigvalsh(matrix)[:1]
+    values: Tensor = torch.linalg.eigvalsh(matrix)
+    return values[:1]
 
 
 def smallest_eigenvalues_are_ordered(
@@ -764,10 +769,10 @@ def _descent(trial: Trial) -> Comparison:
         return net.forward(x, trial.gates, list(weights)).reshape(target.shape)
 
     weights = tuple(trial.weights)
-    _, pull = torch.func.vjp(output, weights)
+    pull = torch.func.vjp(output, weights)[1]
     error = output(weights) - target
     (slope,) = pull(error)
-    _, change = torch.func.jvp(output, (weights,), (tuple(-s for s in slope),))
+    change: Tensor = torch.func.jvp(output, (weights,), (tuple(-s for s in slope),))[1]
     from reluctant.theory.tangents import value_gradients
 
     rows = value_gradients(net, trial.x, trial.gates, trial.weights).flatten(0, 1)

@@ -1,5 +1,7 @@
-"""Which statement theory says holds on which family. Written down, so that a hypothesis that wrongly
-fails, or wrongly passes, turns a run red."""
+"""Which statement theory says holds on which family.
+
+Written down, so that a hypothesis that wrongly fails, or wrongly passes, turns a run red.
+"""
 
 from __future__ import annotations
 

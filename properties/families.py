@@ -35,11 +35,11 @@ _UNSEEN = torch.Generator()  # builders want one; every weight is overwritten by
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Specimen:
-    """Be one drawn network with inputs.
+    r"""Be one drawn network with inputs.
 
     Attributes:
         module: The network, float64, in evaluation mode.
-        x: Inputs, shape (n, \\*input).
+        x: Inputs, shape (n, \*input).
         seed: Seed of whatever a claim draws.
     """
 
@@ -197,7 +197,8 @@ class _Normed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.norm(self.first(x)))
         h = nn.functional.max_pool2d(h + torch.relu(self.again(h)), 2, stride=1)
-        return self.last(h.mean((2, 3)))
+        output: Tensor = self.last(h.mean((2, 3)))
+        return output
 
 
 def _normed(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
@@ -220,7 +221,8 @@ class _Shared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         t = self.shared(x)
-        return self.last(torch.relu(t + torch.relu(t)) + torch.relu(self.shared(-x)))
+        output: Tensor = self.last(torch.relu(t + torch.relu(t)) + torch.relu(self.shared(-x)))
+        return output
 
 
 def _shared(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:

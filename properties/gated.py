@@ -13,7 +13,8 @@ from torch import Tensor
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import is_integral, kernel_tolerance, output_tolerance
 from reluctant.properties.orders import LAYERS_COMMUTE, commuting_layers
-from reluctant.theory.counts import count_paths
+from reluctant.properties.weights import evaluations
+from reluctant.theory.counts import rough_count
 from reluctant.theory.kernels import npk
 from reluctant.theory.network import Gates, PathNetwork, Sum, Weighted
 from reluctant.theory.paths import Paths, paths
@@ -23,7 +24,6 @@ from reluctant.theory.structure import dense_chain
 from reluctant.theory.tracing import trace
 from reluctant.theory.verdicts import EvidenceKind
 
-_MOST_INPUTS = 4096
 _MOST_ORDERS = 6
 Map = Callable[[Trial, int, Tensor], Tensor]
 
@@ -50,15 +50,20 @@ def _through_relus(trial: Trial, source: int, x: Tensor) -> Tensor:
 
 
 def _affine(trial: Trial, source: int, x: Tensor) -> Tensor:
-    """Return A x + b, with A and b read off at 0 and at the unit vectors."""
-    shape = trial.net.input_shape
-    size = int(torch.Size(shape).numel())
-    if size > _MOST_INPUTS:
-        raise CannotTry(f"{size} input coordinates are too many for a basis (at most {_MOST_INPUTS})")
-    basis = torch.cat([torch.zeros(1, size), torch.eye(size)]).double().reshape(-1, *shape)
-    values = _pre_activation(trial, source, basis).flatten(1)
+    """Return A x + b, with A and b read off at 0 and at the unit vectors.
+
+    Where there are too many of these it is the sum of the values at two parts of x, less b.
+    """
+    net = trial.net
+    size = int(torch.Size(net.input_shape).numel())
+    if (size + 1) * len(net.value_gates) > evaluations(trial) * len(x):
+        part = torch.randint(0, 2, x.shape, generator=trial.generator).to(x)
+        zero, one, other = (_pre_activation(trial, source, x * m) for m in (0, part, 1 - part))
+        return one + other - zero
+    basis = torch.cat([torch.zeros(1, size), torch.eye(size)]).double()
+    values = _pre_activation(trial, source, basis.reshape(-1, *net.input_shape)).flatten(1)
     b, a = values[:1], values[1:] - values[:1]
-    return (x.flatten(1) @ a + b).reshape(len(x), *trial.net.nodes[source].shape)
+    return (x.flatten(1) @ a + b).reshape(len(x), *net.nodes[source].shape)
 
 
 def _positive(q: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ def gates_are_half_spaces(
 
 PRIMAL_LINEAR = Statement(
     id="dlgn.primal-linear",
-    title="Every gate of a deep linearly gated network is a half-space, so path regions are convex.",
+    title="Gates of a deep linearly gated network are half-spaces, so regions of paths are convex.",
     kind=Kind.EXACT,
     latex=r"G_l(x) = 1\{W_l \cdots W_1 x > 0\}, \qquad \{x : A(x, p) = 1\} \text{ convex}",
     sources=("dlgn, section 5",),
@@ -161,7 +166,7 @@ def output_is_linear_in_the_values(
         output = twin(trial.x).double().reshape(trial.output.shape)
     net = trace(twin, trial.x)
     bound, kind = output_tolerance(net, trial.x, trial.gates)
-    if count_paths(net, trial.x, sources=True) > trial.paths:
+    if rough_count(net) > trial.paths:
         right = net.forward(trial.x.double(), trial.gates, net.weight_values())
         right = right.reshape(output.shape)
         return [Comparison(output, right, bound, kind, what="new output against former gates")]
@@ -178,7 +183,9 @@ def output_is_linear_in_the_values(
     kernel = npk(net, trial.x, output=0)
     exact = EvidenceKind.EXACT
     return [
-        Comparison(before.bundle_features, after.bundle_features, 0.0, exact, what="φ before and after"),
+        Comparison(
+            before.bundle_features, after.bundle_features, 0.0, exact, what="φ before and after"
+        ),
         Comparison(output, right, bound, kind, what="new output against ⟨φ, v⟩"),
         Comparison(kernel, mine @ mine.T, kernel_bound, kernel_kind, what="H against ⟨φ, φ'⟩"),
     ]
@@ -186,7 +193,7 @@ def output_is_linear_in_the_values(
 
 DUAL_LINEAR = Statement(
     id="dlgn.dual-linear",
-    title="Given the gates the output is linear in the values' products, and its kernel is the NPK.",
+    title="Given the gates the output is linear in the path values, and its kernel is the NPK.",
     kind=Kind.EXACT,
     latex=r"f(x) = \langle \phi(x), v \rangle, \qquad \phi \text{ does not depend on } v",
     sources=("dlgn, section 5",),
@@ -221,9 +228,7 @@ def _moved(trial: Trial, layers: Sequence[int], order: Sequence[int]) -> list[Te
     return gates
 
 
-def _for_both(
-    trial: Trial, layers: Sequence[int], order: Sequence[int]
-) -> tuple[Gates, Gates]:
+def _for_both(trial: Trial, layers: Sequence[int], order: Sequence[int]) -> tuple[Gates, Gates]:
     moved = _moved(trial, layers, order)
     return moved, moved
 
@@ -248,7 +253,7 @@ def _compared_orders(
     found = []
     for layers in groups:
         for order in _orders(trial, len(layers)):
-            after = npk(trial.net, trial.x, gates=reorder(trial, layers, order))
+            after = npk(trial.net, trial.x, trial.x, gates=reorder(trial, layers, order))
             what = "H before and after layers of gates change places"
             found.append(Comparison(before, after, bound, kind, what=what))
     return found
@@ -259,7 +264,8 @@ def layers_of_gates_can_be_permuted(
 ) -> Sequence[Comparison]:
     """Compare the kernel before and after layers of gates of a dense chain change places."""
     chain = dense_chain(trial.net)
-    assert chain is not None
+    if chain is None:
+        raise CannotTry("the network is no chain of dense layers")
     return _compared_orders(trial, [chain.gates], reorder)
 
 
@@ -271,6 +277,7 @@ PERMUTE_LAYERS = Statement(
     sources=("dlgn, section 5",),
     hypotheses=(needs.FULLY_CONNECTED, needs.EQUAL_WIDTHS, needs.BIAS_FREE),
     claim=layers_of_gates_can_be_permuted,
+    uses_kernel=True,
     mutants=(
         Mutant("layers moved for x only", {"reorder": _for_one}),
         Mutant("units of one layer moved for x only", {"reorder": _units_for_one}),
@@ -298,6 +305,7 @@ PERMUTE_LAYERS_CONV = Statement(
     sources=("dlgn, section 5 (claims its shift invariance only)",),
     hypotheses=(LAYERS_COMMUTE, needs.BIAS_FREE),
     claim=layers_of_convolution_gates_can_be_permuted,
+    uses_kernel=True,
     mutants=(
         Mutant("layers moved for x only", {"reorder": _for_one}),
         Mutant("channels of one layer moved for x only", {"reorder": _units_for_one}),

@@ -12,12 +12,13 @@ from reluctant.theory.verdicts import Unmet
 
 
 def _bias_free(net: PathNetwork) -> Unmet | None:
-    for node in net.biases:
+    if net.biases:
+        node = net.biases[0]
         return Unmet("bias-free", f"{net.weights[node.weight].name} is a bias", node.place)
     for i in net.value_nodes:
-        node = net.nodes[i]
-        if isinstance(node, Constant) and not node.is_input:
-            return Unmet("bias-free", f"{node.name} adds a constant that is not data", node.place)
+        other = net.nodes[i]
+        if isinstance(other, Constant) and not other.is_input:
+            return Unmet("bias-free", f"{other.name} adds a constant that is not data", other.place)
     return None
 
 

@@ -57,7 +57,10 @@ def judge(
     if statement.uses_kernel:
         work = kernel_work(trial.net) * trial.x.shape[0] ** 2
         if work > trial.work:
-            reason = f"the kernel of {trial.x.shape[0]} examples takes {work:.1e} multiply-adds, more than {trial.work:.0e} at this effort"
+            reason = (
+                f"the kernel of {trial.x.shape[0]} examples takes {work:.1e} multiply-adds, "
+                f"more than {trial.work:.0e} at this effort"
+            )
             return Judgement(
                 Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=reason
             )
@@ -79,7 +82,8 @@ def judge(
     if failed is not None and statement.revisits_gates and trial.undecided:
         return Judgement(
             Outcome.INCONCLUSIVE,
-            reason=f"{trial.undecided} gates are within rounding of a tie, and the sides differ; use float64, or inputs off the ties",
+            reason=f"{trial.undecided} gates are within rounding of a tie, and the sides differ; "
+            "use float64, or inputs off the ties",
         )
     if failed is not None:
         return Judgement(Outcome.REFUTED, comparisons, reason=describe(failed))

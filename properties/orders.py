@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reluctant.theory.statements import Hypothesis
 from reluctant.theory.network import Gate, PathNetwork, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias
+from reluctant.theory.statements import Hypothesis
 from reluctant.theory.verdicts import Unmet
 
 

@@ -63,15 +63,14 @@ ALL_SHIFTS = Hypothesis(
 def _shared(net: PathNetwork) -> Unmet | None:
     if not isinstance(shift_symmetry(net), ShiftSymmetry):
         return None  # another hypothesis says where
-    found = shift_symmetry(net, ordered_ties=True)
-    if isinstance(found, ShiftSymmetry):
-        return None
     for g in net.value_gates:
         layer = net.gate_layers[g]
-        if layer.ties != "shared" and is_a_maximum(net, g):
+        if layer.ties == "shared" or not is_a_maximum(net, g):
+            continue
+        if isinstance(shift_symmetry(net, ordered=(g,)), Unmet):
             why = f"{layer.name} takes the first of several winners, which a shift can change"
             return Unmet("ties are shared", why, layer.place)
-    return found
+    return None
 
 
 SHARED_TIES = Hypothesis(

@@ -11,7 +11,7 @@ from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance, output_tolerance
 from reluctant.properties.thinning import thinned
-from reluctant.theory.kernels import kernel_magnitude, nngp_law, npk
+from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk
 from reluctant.theory.network import Gates, PathNetwork
 from reluctant.theory.operators import Bias, Dense
 from reluctant.theory.rounding import gamma, roundings
@@ -36,6 +36,7 @@ from reluctant.theory.subnetworks import (
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 MOST_SUBNETWORKS = 2**10
+_KERNELS = 8  # kernels that may be computed in place of one
 _SIGMA = 2.0  # an integer keeps small integers exact, and σ ≠ 1 tells powers of σ apart
 
 
@@ -59,10 +60,8 @@ IN_A_ROW = Hypothesis(
 
 
 def _even_depth(net: PathNetwork) -> Unmet | None:
-    count = len(identity_skips(net))
-    if 2**count > MOST_SUBNETWORKS:
-        return None
-    for kept in subsets(count):
+    # In a row of skips, branches of even depth one by one are of even depth together.
+    for kept in subsets(len(identity_skips(net)), most=1):
         found = depth_of(subnetwork(net, kept))
         if len(found) > 1:
             reason = f"paths of one sub-network cross {' or '.join(map(str, sorted(found)))} layers"
@@ -77,14 +76,26 @@ EVEN_DEPTH = Hypothesis(
 )
 
 
-def ensemble(trial: Trial) -> dict[frozenset[int], PathNetwork]:
-    """Return every sub-network of a trial's network, by the branches that it goes through."""
-    count = len(identity_skips(trial.net))
+def ensemble(trial: Trial, net: PathNetwork | None = None) -> dict[frozenset[int], PathNetwork]:
+    """Return every sub-network of a network, the trial's or another one, by its branches."""
+    net = trial.net if net is None else net
+    count = len(identity_skips(net))
     if 2**count > MOST_SUBNETWORKS:
         raise CannotTry(
             f"2^{count} = {2**count} sub-networks are too many (at most {MOST_SUBNETWORKS})"
         )
-    return {kept: subnetwork(trial.net, kept) for kept in subsets(count)}
+    return {kept: subnetwork(net, kept) for kept in subsets(count)}
+
+
+def affordable_ensemble(
+    trial: Trial, net: PathNetwork | None = None
+) -> dict[frozenset[int], PathNetwork]:
+    """Return every sub-network if the kernels of all can be computed."""
+    terms = ensemble(trial, net)
+    work = len(terms) * kernel_work(trial.net) * len(trial.x) ** 2
+    if work > _KERNELS * trial.work:
+        raise CannotTry(f"the kernels of {len(terms)} sub-networks are too dear at this effort")
+    return terms
 
 
 def _without_one(trial: Trial) -> dict[frozenset[int], PathNetwork]:
@@ -156,7 +167,8 @@ def kernel_is_a_sum_over_subnetworks(
 ) -> Sequence[Comparison]:
     """Compare the kernel of the whole with the sum of the kernels of its sub-networks."""
     both = (trial.gates, trial.gates)
-    kernels = {kept: npk(term, trial.x, gates=both) for kept, term in ensemble(trial).items()}
+    terms = affordable_ensemble(trial)
+    kernels = {kept: npk(term, trial.x, gates=both) for kept, term in terms.items()}
     bound, kind = kernel_tolerance(trial.net, trial.x, trial.gates, passes=2 + len(kernels))
     whole = npk(trial.net, trial.x)
     return [Comparison(whole, total(kernels), bound, kind, what="H against sub-networks")]
@@ -170,6 +182,7 @@ NPK_ENSEMBLE = Statement(
     sources=("dlgn, section 4",),
     hypotheses=(needs.SKIPS, IN_A_ROW, needs.BIAS_FREE, needs.UNTIED),
     claim=kernel_is_a_sum_over_subnetworks,
+    uses_kernel=True,
     mutants=(
         Mutant("the sub-network of all branches left out", {"total": _without_the_last}),
         Mutant("the sub-network of all detours counted twice", {"total": _first_twice}),
@@ -195,18 +208,18 @@ def tangent_kernel_is_a_weighted_sum(
     trial: Trial, factor: Callable[[float, int, float], float] = depth_law
 ) -> Sequence[Comparison]:
     """Compare the averaged tangent kernel with Σ_J β_J H_J, traced over the outputs."""
-    part = thinned(trial, _SIGMA)
-    average = tangent_average(trial, _SIGMA, gates=part.gates, x=part.x)
+    part = thinned(trial, _SIGMA, outputs=False)
+    average = tangent_average(trial, _SIGMA, gates=part.gates, x=part.x, net=part.net)
     right = torch.zeros_like(average.mean)
-    terms = ensemble(trial)
+    terms = affordable_ensemble(trial, part.net)
     shortest = min(depth_of(terms[frozenset()]), default=0)
     for term in terms.values():
         kernel = npk(term, part.x, gates=(part.gates, part.gates))
-        traced = kernel.sum(2) if kernel.ndim == 3 else kernel * trial.net.output_size
+        traced = kernel.sum(2) if kernel.ndim == 3 else kernel * part.net.output_size
         for depth in depth_of(term):
             right = right + factor(_SIGMA, depth, shortest / 2) * traced
     bound, kind = kernel_tolerance(
-        trial.net,
+        part.net,
         part.x,
         part.gates,
         variance=_SIGMA**2,
@@ -236,6 +249,7 @@ SKIP_NTK = Statement(
     sources=("dlgn, section 4",),
     hypotheses=(needs.SKIPS, IN_A_ROW, EVEN_DEPTH, needs.BIAS_FREE, needs.UNTIED),
     claim=tangent_kernel_is_a_weighted_sum,
+    uses_kernel=True,
     mutants=(
         Mutant("|J| + 1 for |J| + 2", {"factor": _one_block_less}),
         Mutant("σ^(2d) for σ^(2(d−1))", {"factor": _power_of_depth}),
@@ -339,6 +353,7 @@ LINEAR_COUNT = Statement(
         needs.DATA_INPUT,
     ),
     claim=linear_network_counts_its_subnetworks,
+    uses_kernel=True,
     mutants=(
         Mutant("σ² = 1", {"variances": _ones}),
         Mutant("layers outside the branches not counted", {"slopes": _branches_only}),

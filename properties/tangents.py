@@ -7,27 +7,26 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average, tangent_average
 from reluctant.properties.bounds import kernel_tolerance
-from reluctant.properties.dependence import DRAWS, INDEPENDENT_LAW, following_average, redrawn_average
-from reluctant.properties.dual import few_paths
-from reluctant.properties.thinning import Thinned, thinned
-from reluctant.properties.widths import (
-    Estimate,
-    Law,
-    Pair,
-    arc_cosine_products,
-    fitted_rate,
-    gate_products,
-    mean_estimate,
-    pair_of,
-    tangent_samples,
+from reluctant.properties.dependence import (
+    DRAWS,
+    INDEPENDENT_LAW,
+    following_average,
+    redrawn_average,
 )
+from reluctant.properties.dual import few_paths
+from reluctant.properties.limits import FC_LIMIT
+from reluctant.properties.thinning import Thinned, thinned
+from reluctant.properties.weights import absolute_outputs, weight_entries
+from reluctant.theory.counts import rough_count
 from reluctant.theory.kernels import ntk_law
 from reluctant.theory.network import Constant, PathNetwork
 from reluctant.theory.paths import Entry
+from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import (
     CannotTry,
     Comparison,
@@ -37,11 +36,12 @@ from reluctant.theory.statements import (
     Statement,
     Trial,
 )
-from reluctant.theory.structure import dense_chain
+from reluctant.theory.structure import DenseChain, dense_chain
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 SIGMA = 2.0  # an integer keeps small integers exact, and σ ≠ 1 tells powers of σ apart
 _MOST_BUNDLES = 48
+_MOST_WEIGHTS = 16  # so that sums over patterns stay below 2^53
 Coefficient = Callable[[int, float], float]
 
 
@@ -63,9 +63,12 @@ def drawn_words(trial: Trial) -> list[tuple[Entry, ...]]:
 
     Of the bundles that meet a weight drawn before, so that pairs have something in common.
     """
-    listed = few_paths(trial)
-    words = [word for word in dict.fromkeys(word for _, word in listed.bundles) if word]
-    most = max(1, trial.patterns.bit_length() - 1)
+    if rough_count(trial.net) <= trial.paths:
+        listed = few_paths(trial)
+        words = [word for word in dict.fromkeys(word for _, word in listed.bundles) if word]
+    else:
+        words = words_of_a_part(trial)
+    most = min(_MOST_WEIGHTS, max(1, trial.patterns.bit_length() - 1))
     chosen: list[tuple[Entry, ...]] = []
     met: set[Entry] = set()
     order = [words[k] for k in torch.randperm(len(words), generator=trial.generator).tolist()]
@@ -79,6 +82,31 @@ def drawn_words(trial: Trial) -> list[tuple[Entry, ...]]:
     if not chosen:
         raise CannotTry(f"no path with weights, or all have more than {most}")
     return chosen
+
+
+def words_of_a_part(trial: Trial) -> list[tuple[Entry, ...]]:
+    """Return the bundles of a small part of a network whose paths are too many to list.
+
+    With weights 0 and 1 the absolute outputs count paths by their weights: as no weight acts twice
+    on a path, the alternating sums over the subsets of a set of weights give that set's bundle.
+    """
+    part = thinned(trial, 1.0, outputs=False)
+    entries = weight_entries(trial, 1.0, part.gates, part.x, part.net)
+    count = len(entries.signed)
+    bits = torch.arange(entries.patterns)[:, None] >> torch.arange(count) & 1
+
+    def total(row: Tensor) -> Tensor:
+        return absolute_outputs(entries, row).sum()
+
+    sums: Tensor = vmap(total, chunk_size=256)(bits.double())
+    negligible = entries.patterns * gamma(roundings(part.net) + 8) * sums[-1]
+    for j in range(count):
+        halves = sums.reshape(-1, 2, 2**j)
+        sums = torch.stack([halves[:, 0], halves[:, 1] - halves[:, 0]], 1).flatten()
+    named = dict(zip(entries.signed.tolist(), range(count), strict=True))
+    chosen = (sums > negligible).nonzero().flatten().tolist()
+    words = [tuple(("", place) for place, j in named.items() if k >> j & 1) for k in chosen]
+    return [word for word in words if word]
 
 
 def _signs(bits: Tensor) -> Tensor:
@@ -104,7 +132,7 @@ def paths_decouple(
     weights = law(bits.double())  # (pattern, entry)
     mean = torch.zeros(len(words), len(words), dtype=torch.float64)
     norms = torch.zeros(len(weights), len(words), dtype=torch.float64)
-    for e, k in entries.items():
+    for e in entries:
         slopes = [
             prod((weights[:, entries[o]] for o in w if o != e), start=torch.ones(len(weights)))
             if e in w
@@ -128,8 +156,8 @@ PATH_DECOUPLING = Statement(
     title="The tangents of different paths are orthogonal on average; those of one have one norm.",
     kind=Kind.EXPECTED,
     latex=(
-        r"E \langle \nabla v_p, \nabla v_q \rangle = 0 \; (p \ne q), \qquad "
-        r"\langle \nabla v_p, \nabla v_p \rangle = d\, \sigma^{2(d-1)} \text{ for weights } \pm\sigma"
+        r"E \langle \nabla v_p, \nabla v_q \rangle = 0 \; (p \ne q), \qquad \langle \nabla v_p,"
+        r"\nabla v_p \rangle = d\, \sigma^{2(d-1)} \text{ for weights } \pm\sigma"
     ),
     sources=("npf, lemma in the proof of theorem 5.1",),
     hypotheses=(needs.UNTIED,),
@@ -153,6 +181,13 @@ def data_gram(net: PathNetwork, x: Tensor) -> Tensor:
     return flat @ flat.T
 
 
+def _chain(trial: Trial) -> DenseChain:
+    chain = dense_chain(trial.net)
+    if chain is None:
+        raise CannotTry("the formula is one for a chain of dense layers")
+    return chain
+
+
 def hadamard_kernel(net: PathNetwork, gram: Tensor, gates: Sequence[Tensor]) -> Tensor:
     """Return Σ ⊙ Λ of a dense chain, no propagation."""
     chain = dense_chain(net)
@@ -164,12 +199,10 @@ def hadamard_kernel(net: PathNetwork, gram: Tensor, gates: Sequence[Tensor]) -> 
     return kernel
 
 
-def averaged(
-    trial: Trial, average: Average, right: Tensor, part: Thinned, what: str = ""
-) -> Comparison:
+def averaged(average: Average, right: Tensor, part: Thinned, what: str = "") -> Comparison:
     """Compare an average with a law, at gates and inputs that may be thinned."""
     bound, kind = kernel_tolerance(
-        trial.net, part.x, part.gates, variance=SIGMA**2, tangent=True, passes=4
+        part.net, part.x, part.gates, variance=SIGMA**2, tangent=True, passes=4
     )
     weakest = max(kind, average.kind, key=list(EvidenceKind).index)
     every = average.kind is not EvidenceKind.STATISTICAL
@@ -186,7 +219,7 @@ def averaged(
 
 
 def _held(trial: Trial, part: Thinned) -> Average:
-    return tangent_average(trial, SIGMA, gates=part.gates, x=part.x)
+    return tangent_average(trial, SIGMA, gates=part.gates, x=part.x, net=part.net)
 
 
 def _following(trial: Trial, part: Thinned) -> Average:
@@ -194,11 +227,11 @@ def _following(trial: Trial, part: Thinned) -> Average:
 
 
 def _part(trial: Trial) -> Thinned:
-    return thinned(trial, SIGMA)
+    return thinned(trial, SIGMA, outputs=False)
 
 
 def _small_part(trial: Trial) -> Thinned:
-    return thinned(trial, SIGMA, patterns=DRAWS)
+    return thinned(trial, SIGMA, patterns=DRAWS, outputs=False)
 
 
 def tangent_kernel_is_proportional(
@@ -209,12 +242,11 @@ def tangent_kernel_is_proportional(
     of: Callable[[Trial], Thinned] = _part,
 ) -> Sequence[Comparison]:
     """Compare the averaged tangent kernel with d σ^(2(d−1)) Σ ⊙ Λ, traced over the outputs."""
-    chain = dense_chain(trial.net)
-    assert chain is not None
+    chain = _chain(trial)
     part = of(trial)
     kernel = hadamard_kernel(trial.net, gram(trial.net, part.x), part.gates)
-    right = coefficient(len(chain.layers), SIGMA) * trial.net.output_size * kernel
-    return [averaged(trial, average(trial, part), right, part)]
+    right = coefficient(len(chain.layers), SIGMA) * part.net.output_size * kernel
+    return [averaged(average(trial, part), right, part)]
 
 
 FC_EXPECTATION = Statement(
@@ -225,6 +257,7 @@ FC_EXPECTATION = Statement(
     sources=("npf, theorem 5.1", "dgn, section 4"),
     hypotheses=(needs.FULLY_CONNECTED, needs.BIAS_FREE, needs.UNTIED),
     claim=tangent_kernel_is_proportional,
+    uses_kernel=True,
     mutants=(
         Mutant("σ^(2d) for σ^(2(d−1))", {"coefficient": _power_of_depth}),
         Mutant("d missing", {"coefficient": _without_depth}),
@@ -270,100 +303,6 @@ CONSTANT_INPUT = Statement(
 )
 
 
-def _depth_and_gain(pair: Pair, gain: float) -> float:
-    return pair.depth * gain ** (2 * (pair.depth - 1))
-
-
-def _gain_only(pair: Pair, gain: float) -> float:
-    return gain ** (2 * (pair.depth - 1))
-
-
-def _gain_once(pair: Pair, gain: float) -> float:
-    return pair.depth * gain ** (pair.depth - 1)
-
-
-def tangent_kernel_converges(
-    trial: Trial,
-    coefficient: Callable[[Pair, float], float] = _depth_and_gain,
-    overlap: Law = gate_products,
-    rate: float = 0.5,
-) -> Sequence[Comparison]:
-    """Compare tangent kernels of widening networks with their law, and the rate with ½.
-
-    The networks have the trial's depth, inputs and random gates independent of the values.
-    """
-    chain = dense_chain(trial.net)
-    assert chain is not None
-    pair = pair_of(trial, len(chain.layers))
-    if not bool(pair.gram.any()):
-        zero = torch.zeros(1, dtype=torch.float64)
-        return [Comparison(zero, zero, 0.0, EvidenceKind.STATISTICAL, what="all inputs are 0")]
-    samples = tangent_samples(pair, trial.generator)
-    gain = samples.gain
-
-    def law(factor: float, products: Law) -> Estimate:
-        return mean_estimate(samples, factor, products)
-
-    found = law(coefficient(pair, gain), overlap)
-    rivals = {
-        "no d": law(_gain_only(pair, gain), gate_products),
-        "c^(d−1)": law(_gain_once(pair, gain), gate_products),
-    }
-    if pair.is_spread:
-        rivals["order-1 arc-cosine"] = law(_depth_and_gain(pair, gain), arc_cosine_products(1))
-    comparisons = [
-        Comparison(
-            found.kernel,
-            found.law,
-            found.half_width,
-            EvidenceKind.STATISTICAL,
-            what=f"mean K_v at width {samples.widths[-1]}, not {name}",
-            error_probability=found.error_probability,
-            rival=rival.law,
-        )
-        for name, rival in rivals.items()
-    ]
-    slope, half_width, chance = fitted_rate(samples, coefficient(pair, gain), overlap)
-    if slope.numel():
-        comparisons.append(
-            Comparison(
-                slope,
-                torch.full_like(slope, rate),
-                half_width,
-                EvidenceKind.STATISTICAL,
-                what="rate of the error in w",
-                error_probability=chance,
-                rival=torch.full_like(slope, 1.0),
-            )
-        )
-    return comparisons
-
-
-FC_LIMIT = Statement(
-    id="ntk.fc-limit",
-    title="With σ = c/√w the tangent kernel converges, its error falling as w^(−1/2).",
-    kind=Kind.LIMIT,
-    latex=(
-        r"K_v \to d\, c^{2(d-1)} \langle x, x' \rangle \prod_l \langle G_l, G_l' \rangle / w, "
-        r"\qquad \text{error } O(w^{-1/2})"
-    ),
-    sources=("npf, theorem 5.1", "dgn, section 4"),
-    hypotheses=(needs.FULLY_CONNECTED, needs.BIAS_FREE, needs.GATED, needs.DATA_INPUT),
-    claim=tangent_kernel_converges,
-    mutants=(
-        Mutant("d missing", {"coefficient": _gain_only}),
-        Mutant("c^(d−1) for c^(2(d−1))", {"coefficient": _gain_once}),
-        Mutant("order-1 for order-0 arc-cosine", {"overlap": arc_cosine_products(1)}),
-        Mutant("rate 1 for ½", {"rate": 1.0}),
-    ),
-    controls="The nearest wrong laws, each excluded by the interval.",
-    note=(
-        "Measured on networks of the given depth and inputs. The intervals are Student's, valid for "
-        "many draws only; the rate is fitted as log rmse = a − s log w + b/w."
-    ),
-)
-
-
 def gates_do_not_follow_the_weights(trial: Trial, following: bool = False) -> Sequence[Comparison]:
     """Compare E[K_v] with E[Σ ∂H/∂z] where all weights are redrawn under the module's own law.
 
@@ -371,16 +310,16 @@ def gates_do_not_follow_the_weights(trial: Trial, following: bool = False) -> Se
     held. Where they are not, gates are made anew for every draw, and the gap is measured.
     """
     if following:
-        part = thinned(trial, SIGMA, patterns=DRAWS)
+        part = thinned(trial, SIGMA, patterns=DRAWS, outputs=False)
         found = following_average(trial, SIGMA, part)
-        return [averaged(trial, found.tangent, found.law, part, found.what)]
+        return [averaged(found.tangent, found.law, part, found.what)]
     if INDEPENDENT_LAW(trial.net) is not None:
         found = redrawn_average(trial, SIGMA)
-        whole = Thinned(trial.x, [torch.ones_like(g) for g in trial.gates], "")
-        return [averaged(trial, found.tangent, found.law, whole, found.what)]
-    part = thinned(trial, SIGMA)
-    law = ntk_law(trial.net, part.x, variance=SIGMA**2, gates=(part.gates, part.gates))
-    return [averaged(trial, _held(trial, part), law, part, "gates held")]
+        whole = Thinned(found.net, trial.x, [torch.ones_like(g) for g in trial.gates], "")
+        return [averaged(found.tangent, found.law, whole, found.what)]
+    part = thinned(trial, SIGMA, outputs=False)
+    law = ntk_law(part.net, part.x, variance=SIGMA**2, gates=(part.gates, part.gates))
+    return [averaged(_held(trial, part), law, part, "gates held")]
 
 
 DEPENDENT_GATES = Statement(
@@ -394,6 +333,7 @@ DEPENDENT_GATES = Statement(
     sources=("npf, section 5 (assumption)", "dlgn, section 3"),
     hypotheses=(INDEPENDENT_LAW, needs.UNTIED),
     claim=gates_do_not_follow_the_weights,
+    uses_kernel=True,
     mutants=(Mutant("gates that follow the value weights", {"following": True}),),
     controls="A ReLU network; fixed random features that start at the values.",
     note="θ holds value and gate weights, all redrawn as the module's own law draws them.",

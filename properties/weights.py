@@ -14,7 +14,7 @@ from reluctant.theory.network import Gates, PathNetwork
 from reluctant.theory.statements import CannotTry, Trial
 
 Sigma = float | Mapping[str, float]
-_PRODUCTS = 2**33  # multiplications that take some ten seconds
+_PASSES = 4  # forward passes of many weights at once make better use of a machine than a kernel
 _FEWEST = 64
 
 
@@ -43,24 +43,36 @@ class WeightEntries:
     still: Tensor
 
     @property
+    def live(self) -> Tensor:
+        """Return the places of the live entries, those whose signs can be tried first."""
+        return torch.cat([self.signed, self.still])
+
+    @property
     def patterns(self) -> int:
-        """Return the number of sign patterns of the live entries."""
-        return int(2 ** len(self.signed))
+        """Return the number of sign patterns of the live entries, at most 2^62."""
+        return int(2 ** min(len(self.signed), 62))
 
-    def output(self, row: Float[Tensor, " entries"]) -> Float[Tensor, "n outputs"]:
-        """Return the outputs at one vector of weights."""
-        weights = [row[places] for places in self.numbers]
-        return self.net.forward(self.x, self.gates, weights).reshape(len(self.x), -1)
+    def weights(self, row: Float[Tensor, " live"]) -> list[Tensor]:
+        """Return the weight tensors with given live entries; what cannot matter is σ."""
+        whole = self.sigmas.index_put((self.live,), row)
+        return [whole[places] for places in self.numbers]
 
-    def with_signs(self, signs: Float[Tensor, "draws signed"]) -> Float[Tensor, "draws entries"]:
-        """Return vectors of weights σ_j times a sign each; entries that cannot matter are σ_j."""
-        flat = self.sigmas.expand(len(signs), -1).clone()
-        flat[:, self.signed] = signs * self.sigmas[self.signed]
-        return flat
+    def output(self, row: Float[Tensor, " live"]) -> Float[Tensor, "n outputs"]:
+        """Return the outputs at given live entries."""
+        return self.net.forward(self.x, self.gates, self.weights(row)).reshape(len(self.x), -1)
+
+    def with_signs(self, signs: Float[Tensor, "draws signed"]) -> Float[Tensor, "draws live"]:
+        """Return live entries: σ_j times a sign each, or 0."""
+        zeros = signs.new_zeros(len(signs), len(self.still))
+        return torch.cat([signs * self.sigmas[self.signed], zeros], 1)
 
 
 def weight_entries(
-    trial: Trial, sigma: Sigma, gates: Gates | None = None, x: Tensor | None = None
+    trial: Trial,
+    sigma: Sigma,
+    gates: Gates | None = None,
+    x: Tensor | None = None,
+    net: PathNetwork | None = None,
 ) -> WeightEntries:
     """Number the weight entries of a trial's network and find those that can matter.
 
@@ -69,16 +81,17 @@ def weight_entries(
         sigma: σ, one number for all weights or one a parameter by name.
         gates: Gates in place of the recorded ones.
         x: Inputs in place of the trial's.
+        net: Network in place of the trial's, with the same weights and gates.
 
     Raises:
         InputError: If σ is missing for a parameter on a path.
     """
-    net = trial.net
+    net = trial.net if net is None else net
     x = (trial.x if x is None else x).detach().double()
     held = [g.detach().double() for g in (trial.gates if gates is None else gates)]
     numbers, sigmas = _numbered(net, sigma)
-    entries = WeightEntries(net, x, held, numbers, sigmas, torch.arange(0), torch.arange(0))
-    live = _live(entries)
+    everything = torch.arange(len(sigmas))
+    live = _live(WeightEntries(net, x, held, numbers, sigmas, everything, torch.arange(0)))
     signed, still = live & (sigmas > 0), live & (sigmas == 0)
     return WeightEntries(
         net, x, held, numbers, sigmas, signed.nonzero().flatten(), still.nonzero().flatten()
@@ -86,10 +99,10 @@ def weight_entries(
 
 
 def absolute_outputs(
-    entries: WeightEntries, row: Float[Tensor, " entries"]
+    entries: WeightEntries, row: Float[Tensor, " live"]
 ) -> Float[Tensor, "n outputs"]:
-    """Return the sum of absolute contributions of all paths at weights that are not negative."""
-    weights = [row[places] for places in entries.numbers]
+    """Return the sum of absolute contributions of all paths at live entries that are not negative."""
+    weights = entries.weights(row)
     gates = [g.abs() for g in entries.gates]
     total = entries.net.forward(
         entries.x.abs(), gates, weights, constant=torch.abs, magnitudes=True
@@ -119,14 +132,38 @@ def _numbered(net: PathNetwork, sigma: Sigma) -> tuple[list[Tensor], Tensor]:
     return [w.entries + starts[w.parameter] for w in net.weights], torch.cat(values)
 
 
+def activity(
+    net: PathNetwork, x: Tensor, gates: Gates, weights: list[Tensor], *, sources: bool = True
+) -> Tensor:
+    r"""Return numbers that are positive where an active path arrives, and 0 elsewhere.
+
+    Every tensor is divided by its largest entry, so that the paths of deep networks do not overflow.
+
+    Args:
+        net: Network.
+        x: Inputs, shape (n, \*input).
+        gates: Gates.
+        weights: Weight tensors, positive.
+        sources: False leaves out the paths from sources.
+    """
+
+    def bounded(t: Tensor) -> Tensor:
+        return t / t.detach().amax().clamp(min=1e-300) if t.numel() else t
+
+    shut = [g.abs() for g in gates]
+    return net.forward(
+        x.abs(), shut, weights, constant=torch.abs, reduce=bounded, sources=sources, magnitudes=True
+    )
+
+
 def _live(entries: WeightEntries) -> Tensor:
     """Tell which entries can matter.
 
-    At weights 1, the slope of the sum of absolute contributions in an entry is Σ |φ_p| over the
-    paths through it. It is 0 only if each of those features is 0 at each input.
+    The slope in an entry of the sum of absolute contributions is a sum of positive terms, one for
+    each path through it with a feature other than 0.
     """
     row = torch.ones(len(entries.sigmas), dtype=torch.float64, requires_grad=True)
-    total = absolute_outputs(entries, row).sum()
+    total = activity(entries.net, entries.x, entries.gates, entries.weights(row)).sum()
     if not total.requires_grad:
         return torch.zeros(len(row), dtype=torch.bool)
     (slope,) = torch.autograd.grad(total, row)
@@ -139,13 +176,15 @@ def affordable_patterns(trial: Trial) -> int:
     Raises:
         CannotTry: If not even a few can.
     """
-    net = trial.net
-    products = sum(
-        int(torch.Size(node.shape).numel()) * node.operator.fan_in for node in net.weighted
-    )
-    affordable = _PRODUCTS // max(1, products * len(trial.x))
+    affordable = evaluations(trial)
     if affordable < _FEWEST:
-        raise CannotTry(
-            f"{products} products a forward pass are too many to go through sign patterns"
-        )
+        raise CannotTry("one forward pass is too dear to go through sign patterns at this effort")
     return min(trial.patterns, affordable)
+
+
+def evaluations(trial: Trial) -> int:
+    """Return how many forward passes of a trial's inputs its effort allows."""
+    products = sum(
+        int(torch.Size(node.shape).numel()) * node.operator.fan_in for node in trial.net.weighted
+    )
+    return int(_PASSES * trial.work) // max(1, products * len(trial.x))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ GAIN = 1.3  # c ≠ 1, or its powers could not be told apart
 ERROR_PROBABILITY = 1e-6
 _SIGNS = 2**24  # signs drawn at a width, as long as the number of draws is within bounds
 _LEAST, _MOST = 512, 8192
+_TELLING = 0.05  # in the natural size of the law; the intervals are less than half of that
 _FEATURES = 128  # networks that make gates, at each width
 
 
@@ -46,23 +48,27 @@ class Pair:
         return self.x @ self.x.T
 
     @property
-    def is_spread(self) -> bool:
-        """Tell whether the inputs are neither parallel nor orthogonal, nor nearly so."""
-        norms = self.x.norm(dim=1)
-        cosine = float(self.gram[0, 1] / (norms[0] * norms[1])) if bool(norms.all()) else 1.0
-        return 0.1 < abs(cosine) < 0.9
+    def is_telling(self) -> bool:
+        """Tell whether the law differs much from the one with order-1 arc-cosine kernels.
+
+        It does not for inputs that are parallel or orthogonal, nor where the two kernels cross,
+        near a cosine of 0.7.
+        """
+        cosine = _cosines(self.x)[:1, 1:]
+        laws = [_arc_cosines(cosine, order, self.depth) for order in (0, 1)]
+        return bool((cosine * (laws[0] - laws[1])).abs() > _TELLING)
 
 
 def pair_of(trial: Trial, depth: int) -> Pair:
-    """Return the two inputs of a trial that are farthest from parallel and from orthogonal.
+    """Return the two inputs of a trial whose law tells order 0 and order 1 apart best.
 
     An input that is 0 comes last.
     """
     flat = trial.x.double().flatten(1)
-    norms = flat.norm(dim=1)
-    cosine = (flat @ flat.T / (norms[:, None] * norms).clamp(min=1e-300)).abs()
-    alive = (norms > 0).double()
-    score = (0.5 - (cosine - 0.5).abs()) + 2 * alive[:, None] * alive + alive[:, None]
+    cosine = _cosines(flat)
+    alive = flat.any(1).double()
+    gap = cosine * (_arc_cosines(cosine, 0, depth) - _arc_cosines(cosine, 1, depth))
+    score = gap.abs() + 2 * alive[:, None] * alive + alive[:, None]
     score.fill_diagonal_(-1.0)
     i, j = divmod(int(score.argmax()), len(flat))
     return Pair(flat[[i, j]], depth)
@@ -99,17 +105,26 @@ def arc_cosine_products(order: int) -> Law:
     """Return the law with arc-cosine kernels of an order in place of the gates' overlaps."""
 
     def products(samples: Samples, k: int) -> Tensor:
-        x = samples.pair.x
-        norms = x.norm(dim=1).clamp(min=1e-300)
-        rho = (x @ x.T / (norms[:, None] * norms)).clamp(-1.0, 1.0)
-        total = torch.ones_like(rho)
-        for _ in range(samples.pair.depth - 1):
-            first = (torch.sqrt(1 - rho**2) + (math.pi - torch.arccos(rho)) * rho) / math.pi
-            total = total / 2 * (first if order == 1 else 1 - torch.arccos(rho) / math.pi)
-            rho = first.clamp(-1.0, 1.0)
-        return total.expand(len(samples.kernels[k]), 2, 2)
+        pair = samples.pair
+        law = _arc_cosines(_cosines(pair.x), order, pair.depth) / 2.0 ** (pair.depth - 1)
+        return law.expand(len(samples.kernels[k]), 2, 2)
 
     return products
+
+
+def _cosines(x: Float[Tensor, "n n_in"]) -> Float[Tensor, "n n"]:
+    unit = x / x.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    return torch.clamp(unit @ unit.T, -1.0, 1.0)
+
+
+def _arc_cosines(rho: Tensor, order: int, depth: int) -> Tensor:
+    """Return the product over the hidden layers of arc-cosine kernels, 1 at equal inputs."""
+    total = torch.ones_like(rho)
+    for _ in range(depth - 1):
+        first = (torch.sqrt(1 - rho**2) + (math.pi - torch.arccos(rho)) * rho) / math.pi
+        total = total * (first if order == 1 else 1 - torch.arccos(rho) / math.pi)
+        rho = first.clamp(-1.0, 1.0)
+    return total
 
 
 def tangent_samples(pair: Pair, generator: torch.Generator, gain: float = GAIN) -> Samples:
@@ -124,7 +139,8 @@ def tangent_samples(pair: Pair, generator: torch.Generator, gain: float = GAIN) 
     hidden = max(1, pair.depth - 2)
     kernels, overlaps = [], []
     for width in WIDTHS:
-        each = min(_MOST, max(_LEAST, _SIGNS // (hidden * width**2))) // _FEATURES
+        signs = hidden * width**2 + pair.x.shape[1] * width
+        each = min(_MOST, max(_LEAST, _SIGNS // signs)) // _FEATURES
         found = [_drawn(pair, width, each, gain, generator) for _ in range(_FEATURES)]
         kernels.append(torch.cat([k for k, _ in found]))
         overlaps.append(torch.cat([o.expand(each, -1, 2, 2) for _, o in found]))
@@ -139,7 +155,7 @@ def _drawn(
     values, masks = [], []
     activations = [pair.x.T.float().expand(draws, -1, 2)]  # (draw, unit, input)
     feature = pair.x.T  # He's law; the gates do not see a positive factor
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         feature = torch.randn(b, a, generator=generator, dtype=torch.float64) @ feature
         masks.append((feature > 0).double())
         feature = feature * masks[-1]
@@ -223,7 +239,9 @@ def fitted_rate(samples: Samples, factor: float, products: Law) -> tuple[Tensor,
     others the results are empty.
     """
     errors = [_errors(samples, k, factor, products) for k in range(len(samples.widths))]
-    moves = torch.stack([e.square().mean(0).sqrt() for e in errors]).amin(0) > 16 * _rounding(samples)
+    moves = torch.stack([e.square().mean(0).sqrt() for e in errors]).amin(0) > 16 * _rounding(
+        samples
+    )
     if not bool(moves.any()):
         return torch.zeros(0), torch.zeros(0), ERROR_PROBABILITY
     logs, variances = [], []

@@ -92,7 +92,8 @@ class Accuracy(Experiment[Setting]):
         "digits (8 × 8 pixels, 10 classes; three quarters to train on), much smaller than what "
         "the papers use. The fully connected network has three hidden layers, the convolutional "
         "one three circular 3 × 3 convolutions and a global average pooling; no biases. Adam on "
-        "the cross entropy, batches of 32, a rate that rises along one line and falls along another, no augmentation."
+        "the cross entropy, batches of 32, a rate that rises along one line and falls along "
+        "another, no augmentation."
     )
     papers = ("npf", "dlgn")
     code = (
@@ -141,10 +142,12 @@ class Accuracy(Experiment[Setting]):
         """Return the accuracies as intervals and as numbers."""
         architectures = [name for name in _WORDS if select(records, architecture=name)]
         canvas, panels = make_axes(1, len(architectures), width="page", height=2.75, sharey=True)
+        heard = []
         for axes, architecture in zip(panels.flat, architectures, strict=True):
             runs = select(records, architecture=architecture)
             seeds = len({r.config["seed"] for r in runs})
             _intervals(axes, runs)
+            heard.append(f"{_WORDS[architecture]}: {_extremes(runs)}")
             axes.set_title(f"{_WORDS[architecture]} ($n = {seeds}$)", loc="left")
         canvas.legend(handles=_KEY, loc="outside lower center", ncols=len(_KEY))
         return (
@@ -156,7 +159,7 @@ class Accuracy(Experiment[Setting]):
                 "seeds' last epochs.",
                 "Test accuracy in percent, one row a network, one panel an architecture: a filled "
                 "mark with an interval for the last epoch, a hollow one for the best, small dots "
-                "for single seeds. Networks with fixed random features lie leftmost.",
+                f"for single seeds. {'; '.join(heard)}.",
                 canvas,
                 "page",
             ),
@@ -176,9 +179,10 @@ def make_network(config: Setting, data: DataSet, recipe: Recipe) -> nn.Module:
 
 
 def _value_network(config: Setting, data: DataSet, draws: torch.Generator) -> Architecture:
-    make = {"FC": make_fc, "C-GAP": make_conv}[config.architecture]
-    widths = [config.width] * 3
-    return make(data.input_shape, widths, data.classes, generator=draws, dtype=torch.float32)
+    shape, widths, dtype = data.input_shape, [config.width] * 3, torch.float32
+    if config.architecture == "FC":
+        return make_fc(shape, widths, data.classes, generator=draws, dtype=dtype)
+    return make_conv(shape, widths, data.classes, generator=draws, dtype=dtype)
 
 
 def _draws(seed: int, stream: int) -> torch.Generator:
@@ -201,6 +205,16 @@ def _intervals(axes: Axes, records: Sequence[Record]) -> None:
     low, high = axes.get_xlim()
     axes.set(xlabel="test accuracy (%)", xlim=(max(low, 0), min(high, 100.5)))
     axes.grid(False, axis="y")
+
+
+def _extremes(records: Sequence[Record]) -> str:
+    """Say which networks are the least and the most accurate."""
+    means = {
+        model: mean_interval([100 * float(r["last"]) for r in runs])[0]
+        for (model,), runs in group(records, "model").items()
+    }
+    least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    return f"from {means[least]:.1f} ({least}) to {means[most]:.1f} ({most})"
 
 
 def _height(index: int) -> float:
@@ -228,8 +242,8 @@ def _table(records: Sequence[Record], architectures: Sequence[str]) -> Table:
     )
     return Table(
         "accuracy-table",
-        "Test accuracy on scikit-learn's digits in percent, mean and standard deviation over seeds, "
-        f"whose number is {seeds}. FC: fully connected; C-GAP: circular convolutions and global "
+        "Test accuracy on scikit-learn's digits in percent, mean and standard deviation over "
+        f"seeds, whose number is {seeds}. FC: fully connected; C-GAP: circular convolutions and global "
         "average pooling. The best epoch is chosen on the test images themselves.",
         tuple(columns),
         tuple(rows),

@@ -42,7 +42,7 @@ from reluctant.theory.kernels import ntk_law
 from reluctant.theory.tangents import value_kernel
 from reluctant.theory.tracing import trace
 
-_EXAMPLES: Final = 8
+_EXAMPLES: Final = 6
 _OWN: Final = "own gates, d = 3"
 
 #: Input shape, and the network of a given width.
@@ -79,8 +79,8 @@ class Concentration(Experiment[Setting]):
         "at the rate $w^{-1/2}$ when the depth is fixed. The gates are those of a second random "
         "network, drawn independently and held; the value weights are $\\pm\\sigma$ with "
         "$\\sigma^2 = 2/w$, divided by the window's size in a convolution, and are drawn anew; "
-        "inputs are Gaussian. The error is that of the matrix of all pairs of inputs relative to its law, in "
-        "the Frobenius norm. The control is a network with its own gates, which do depend on the "
+        "inputs are Gaussian. The error is that of the matrix of all pairs of inputs relative to "
+        "its law, in the Frobenius norm. The control is a network with its own gates, which do depend on the "
         "weights: there the law is not implied."
     )
     statements = (
@@ -97,7 +97,7 @@ class Concentration(Experiment[Setting]):
         """Return networks, widths and seeds."""
         widths, draws, seeds = {
             "smoke": ((4, 8, 16), 4, 1),
-            "quick": ((8, 32, 128, 512), 8, 3),
+            "quick": ((8, 16, 32, 64, 128), 20, 3),
             "full": ((8, 16, 32, 64, 128, 256, 512, 1024), 16, 16),
         }[profile]
         networks = ("d = 3", _OWN) if profile == "smoke" else tuple(_NETWORKS)
@@ -172,6 +172,7 @@ class Concentration(Experiment[Setting]):
                     Column("±", "ours"),
                 ),
                 tuple(rows),
+                width="page",
             ),
         )
 
@@ -193,13 +194,20 @@ def _picture(records: Sequence[Record]) -> Figure:
     found = group(records, "network")
     dense = {key: runs for (key,), runs in found.items() if key.startswith("d ")}
     others = {key: runs for (key,), runs in found.items() if key not in dense}
+    widths = sorted({int(r.config["width"]) for r in records})
     canvas, panels = make_axes(1, 2, width="page", height=2.5, sharex=True, sharey=True)
     for axes, networks in zip(panels.flat, (dense, others), strict=True):
         for index, (network, runs) in enumerate(networks.items()):
             _decay(axes, network, runs, index + (3 if networks is others else 0))
         axes.set(xscale="log", yscale="log", xlabel="width $w$")
+        axes.set(xticks=widths, xticklabels=[str(w) for w in widths])
+        axes.minorticks_off()
         if networks:
             axes.legend(loc="lower left")
+    slopes = "; ".join(
+        f"{network} has slope {fitted_exponent(*_points(runs))[0]:.2f}"
+        for (network,), runs in found.items()
+    )
     panels[0, 0].set(ylabel="relative error")
     low, high = panels[0, 0].get_ylim()
     panels[0, 0].set(ylim=(low * (low / high) ** 0.35, high))
@@ -207,12 +215,10 @@ def _picture(records: Sequence[Record]) -> Figure:
         "concentration-decay",
         "Error of the tangent kernel of one draw of $\\pm\\sigma$ weights relative to its law, "
         "root mean square over draws, with one standard deviation over draws of gates, and the "
-        "fitted line; the legend has its slope with Student's 95 % interval. Left: fully connected networks of depth $d$. Right: "
-        "circular convolutions with pooling, a network with two skips, and as control a fully "
-        "connected one with its own gates.",
-        "Relative error against width on logarithmic axes. With gates from elsewhere all lines "
-        "fall with slopes near minus one half, deeper networks higher; with its own gates the "
-        "error levels off.",
+        "fitted line; the legend has its slope with Student's 95 % interval. Left: fully "
+        "connected networks of depth $d$. Right: circular convolutions with pooling, a network "
+        "with two skips, and as control a fully connected one with its own gates.",
+        f"Relative error against width on logarithmic axes, one line a network. {slopes}.",
         canvas,
         "page",
     )
@@ -224,7 +230,10 @@ def _decay(axes: Axes, network: str, records: Sequence[Record], index: int) -> N
     slope, radius = fitted_exponent(sizes, errors)
     by_width = {w: [e for v, e in zip(sizes, errors, strict=True) if v == w] for w in sizes}
     means, spreads = zip(*(mean_and_spread(e) for e in by_width.values()), strict=True)
-    look = {"color": QUIET if network == _OWN else COLOURS[index], "marker": MARKERS[index]}
+    look: dict[str, Any] = {
+        "color": QUIET if network == _OWN else COLOURS[index],
+        "marker": MARKERS[index],
+    }
     text = f"${network}$" if network.startswith("d ") else network.replace("d = 3", "$d = 3$")
     text = f"{text}: ${slope:.2f} \\pm {radius:.2f}$"
     axes.errorbar(list(by_width), means, spreads, ls="", label=text, **look)

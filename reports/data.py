@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from reluctant.theory.errors import InputError
@@ -100,10 +101,10 @@ def digits() -> DataSet:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    pixels = torch.tensor(bunch.images / 16.0, dtype=torch.float32).unsqueeze(1)
-    whole = Images(pixels, torch.tensor(bunch.target, dtype=torch.int64))
-    test = _held_out(bunch.target, np.random.default_rng(_SPLIT_SEED))
+    rows, labels = load_digits(return_X_y=True)
+    pixels = torch.tensor(rows / 16.0, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    whole = Images(pixels, torch.tensor(labels, dtype=torch.int64))
+    test = _held_out(labels, np.random.default_rng(_SPLIT_SEED))
     return DataSet(
         "digits",
         "scikit-learn's handwritten digits (8 × 8 pixels, 10 classes)",
@@ -113,7 +114,7 @@ def digits() -> DataSet:
     )
 
 
-def _held_out(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _held_out(labels: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     """Mark a share of each class, drawn without replacement."""
     marked = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

@@ -115,7 +115,7 @@ def write_report(
 
     with style():
         sections, gaps = make_sections(gathered)
-        environment = {**versions(), **hardware(), **report.environment}
+        environment = {**versions(), **hardware(), **_of_the_suite(report.environment)}
         document = Document(
             TITLE, profile, report, registry, sections, mismatches(), environment, report.notes
         )
@@ -139,6 +139,12 @@ def writable_folder(path: Path | str) -> Path:
             "choose a folder that you may write"
         ) from error
     return path
+
+
+def _of_the_suite(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what the suite's environment says beyond versions and hardware."""
+    words = {"seed": "seed of the suite", "profile": "effort of the suite"}
+    return {words[key]: value for key, value in environment.items() if key in words}
 
 
 def check_formulas(statements: Sequence[StatementLike]) -> None:

@@ -50,6 +50,6 @@ def fitted_exponent(
     """
     if len(set(sizes)) < 2 or len(sizes) < 3:
         return math.nan, math.nan
-    fit = stats.linregress(np.log(sizes), np.log(errors))
+    (slope, _), covariance = np.polyfit(np.log(sizes), np.log(errors), 1, cov=True)
     quantile = float(stats.t.ppf((1 + level) / 2, len(sizes) - 2))
-    return float(fit.slope), quantile * float(fit.stderr)
+    return float(slope), quantile * math.sqrt(float(covariance[0, 0]))

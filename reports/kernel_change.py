@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reluctant.models import Regime, make_dgn, make_dlgn, make_fc
 from reluctant.models.architectures import Architecture
+from reluctant.reports.alignment import centred_alignment, effective_rank, spectrum
 from reluctant.reports.data import Images, digits
 from reluctant.reports.exhibits import (
     Column,
@@ -70,6 +71,7 @@ class KernelChange(Experiment[Setting]):
     code = (
         "reluctant.models",
         "reluctant.theory",
+        "reluctant.reports.alignment",
         "reluctant.reports.data",
         "reluctant.reports.training",
     )
@@ -166,41 +168,6 @@ def epochs_to_look_at(epochs: int) -> tuple[int, ...]:
     return (0, *powers, epochs)
 
 
-def centred_alignment(kernel: Tensor, labels: Tensor) -> float:
-    r"""Return the agreement of a kernel with the labels.
-
-    .. math:: \frac{\langle CKC, CYY^TC \rangle}{\|CKC\| \|CYY^TC\|}, \qquad C = I - 11^T/n
-
-    Args:
-        kernel: (n, n), symmetric.
-        labels: (n,), integers from 0.
-
-    Returns:
-        A number between -1 and 1, and not below 0 for a positive semi-definite kernel; 1 if the
-        kernel says which labels are equal and nothing else.
-
-    Source:
-        Cortes, Mohri and Rostamizadeh, Algorithms for learning kernels, JMLR 2012, definition 4.
-    """
-    equal = (labels[:, None] == labels[None, :]).double()
-    ours, theirs = _centred(kernel.double()), _centred(equal)
-    return float((ours * theirs).sum() / (ours.norm() * theirs.norm()))
-
-
-def spectrum(kernel: Tensor) -> Tensor:
-    """Return the eigenvalues over their sum, the largest first, those below rounding as 0."""
-    values = torch.linalg.eigvalsh(kernel.double()).flip(0)
-    rounding = len(values) * torch.finfo(torch.float64).eps * values[0]
-    values = torch.where(values > rounding, values, 0.0)
-    return values / values.sum()
-
-
-def effective_rank(kernel: Tensor) -> float:
-    """Return the exponential of the entropy of the normalised spectrum, from 1 to n."""
-    shares = spectrum(kernel)
-    return float(torch.special.entr(shares).sum().exp())
-
-
 def _kernel(network: nn.Module, probe: Images) -> Tensor:
     """Return H of the network as it is, gates as soft as they are."""
     was_training = network.training
@@ -212,10 +179,6 @@ def _kernel(network: nn.Module, probe: Images) -> Tensor:
 def _gram(probe: Images) -> Tensor:
     flat = probe.pixels.double().flatten(1)
     return flat @ flat.T
-
-
-def _centred(kernel: Tensor) -> Tensor:
-    return kernel - kernel.mean(0) - kernel.mean(1, keepdim=True) + kernel.mean()
 
 
 def _cosine(kernel: Tensor) -> Tensor:
@@ -231,13 +194,15 @@ def _matrices(records: Sequence[Record]) -> tuple[Figure, ...]:
         np.mean([r[f"kernel {when}"].astype(float) for r in found], axis=0)
         for when in ("before", "after")
     )
+    labels = found[0]["labels"]
+    same = labels[:, None] == labels[None, :]
     canvas, panels = make_axes(1, 3, width="page", height=2.2)
     left, middle, right = panels.flat
     show_matrix(left, before, title="before", limits=(0.0, 1.0))
     scale = show_matrix(middle, after, title="after", limits=(0.0, 1.0))
-    change = show_matrix(right, after - before, title="after less before", signed=True)
+    change = show_matrix(right, after - before, title="after less before")  # one hue: reads in grey
     for axes in panels.flat:
-        _mark_classes(axes, found[0]["labels"])
+        _mark_classes(axes, labels)
     canvas.colorbar(scale, ax=[left, middle], shrink=0.8, ticks=[0, 0.5, 1])
     canvas.colorbar(change, ax=right, shrink=0.8)
     return (
@@ -246,9 +211,10 @@ def _matrices(records: Sequence[Record]) -> tuple[Figure, ...]:
             f"Neural path kernel of a {_SHOWN} at test images of scikit-learn's digits, ordered by "
             "class, before and after training, on one scale, and the difference: "
             f"$H(x, x') / \\sqrt{{H(x, x) H(x', x')}}$, mean over {len(found)} seeds.",
-            "Three matrices with the digits 0 to 9 along both axes: before, after, difference. "
-            "Squares along the diagonal, where both images show the same digit, are darker than "
-            "the rest; the difference is positive in most of them and negative elsewhere.",
+            "Three matrices with the digits 0 to 9 along both axes: before, after, difference. In "
+            "the squares along the diagonal, where both images show one digit, the mean entry "
+            f"goes from {before[same].mean():.2f} to {after[same].mean():.2f}; elsewhere from "
+            f"{before[~same].mean():.2f} to {after[~same].mean():.2f}.",
             canvas,
             "page",
         ),
@@ -268,11 +234,13 @@ def _mark_classes(axes: Any, labels: NDArray[Any]) -> None:
 def _curves(records: Sequence[Record]) -> Figure:
     canvas, panels = make_axes(1, 2, width="page", height=2.3)
     left, right = panels.flat
+    changes = []
     for index, ((model,), runs) in enumerate(group(records, "model").items()):
         look = {"color": COLOURS[index], "marker": MARKERS[index]}
         epochs = [_place(epoch) for epoch in runs[0]["epochs"]]
         points = [mean_and_spread(a) for a in zip(*(r["alignments"] for r in runs), strict=True)]
         means, spreads = zip(*points, strict=True)
+        changes.append(f"{model} {means[0]:.2f} to {means[-1]:.2f}")
         left.errorbar(epochs, means, spreads, ls=LINES[index], label=model, **look)
         after = np.mean([r["spectrum after"] for r in runs], axis=0)
         ranks = 1 + np.arange(len(after))
@@ -295,18 +263,19 @@ def _curves(records: Sequence[Record]) -> Figure:
     left.set(xlabel="epoch", ylabel="alignment with labels", xscale="log")
     left.set(xticks=[_place(e) for e in last], xticklabels=[str(e) for e in last])
     left.minorticks_off()
-    entries = [axes.get_legend_handles_labels() for axes in (left, right)]
-    canvas.legend(*(a + b for a, b in zip(*entries)), loc="outside lower center", ncols=5)
+    handles, names = left.get_legend_handles_labels()
+    more, other = right.get_legend_handles_labels()
+    canvas.legend(handles + more, names + other, loc="outside lower center", ncols=5)
     right.set(xlabel="eigenvalue's rank", ylabel="share of the trace", xscale="log", yscale="log")
     return Figure(
         "kernel-change-curves",
-        "Left: centred alignment with the labels at test images by epoch, with one standard "
-        "deviation over seeds; the grey line is that of the images' own Gram matrix. Right: "
-        "eigenvalues of the kernel after training over their sum, means over seeds, and in grey "
-        "those before.",
-        "Left, alignment against epoch on a logarithmic axis: networks whose gates learn rise "
-        "from a common level, the one with fixed random features stays level. Right, normalised "
-        "eigenvalues against rank on logarithmic axes, falling.",
+        "Left: centred alignment with the labels by epoch, at test images of scikit-learn's digits, "
+        "with one standard deviation over seeds; the grey line is that of the images' own Gram "
+        "matrix. Right: eigenvalues of the kernel after training over their sum, means over seeds, "
+        "and in grey those before.",
+        "Left, alignment against epoch on a logarithmic axis, from first to last: "
+        f"{'; '.join(changes)}. Right, normalised eigenvalues against rank on logarithmic axes, "
+        "falling.",
         canvas,
         "page",
     )

@@ -28,7 +28,7 @@ def code_digest(modules: Iterable[str]) -> str:
             it. The order does not matter.
 
     Returns:
-        Sixteen hexadecimal digits. Line endings do not count; comments do.
+        Sixteen hexadecimal digits. Line endings and tests do not count; comments do.
     """
     return _code_digest(tuple(sorted(set(modules))))
 
@@ -60,7 +60,8 @@ def _sources(name: str) -> list[tuple[str, Path]]:
     if spec.submodule_search_locations is None:
         return [(name, origin)]
     folder = origin.parent
-    return [(str(file.relative_to(folder)), file) for file in sorted(folder.rglob("*.py"))]
+    files = sorted(f for f in folder.rglob("*.py") if not f.name.startswith("test_"))
+    return [(file.relative_to(folder).as_posix(), file) for file in files]
 
 
 def configuration_digest(experiment: str, profile: str, config: Mapping[str, Any]) -> str:

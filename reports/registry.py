@@ -10,7 +10,13 @@ from reluctant.reports.experiment import Experiment
 from reluctant.theory.errors import InputError
 
 # One line an experiment, in the order of the paper.
-_BUILT_IN = ("reluctant.reports.concentration:Concentration",)
+_BUILT_IN = (
+    "reluctant.reports.accuracy:Accuracy",
+    "reluctant.reports.kernel_change:KernelChange",
+    "reluctant.reports.concentration:Concentration",
+    "reluctant.reports.rotation:Rotation",
+    "reluctant.reports.skip_ensemble:SkipEnsemble",
+)
 
 _GROUP = "reluctant.experiments"
 

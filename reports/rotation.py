@@ -55,7 +55,9 @@ class Rotation(Experiment[Setting]):
         "$H(\\mathrm{rot}(x, r), x') = H(x, x')$ for every shift $r$ and whatever the weights "
         "are. It is taken here in double precision, for networks of three 3 × 3 convolutions "
         "trained on scikit-learn's digits (8 × 8 pixels), at test images of different digits; an "
-        "image is shifted along its rows, what leaves on one side entering on the other. The "
+        "image is shifted along its rows, what leaves on one side entering on the other. (Pixels "
+        "are sixteenths and gates 0 or 1, so that many of these kernels are computed without any "
+        "rounding.) The "
         "controls drop one hypothesis each: a first layer of stride 2 leaves the shifts by "
         "multiples of 2, zero padding and flattening leave none. Violations are relative to "
         "$\\sqrt{H(x, x) H(x', x')}$."
@@ -142,14 +144,16 @@ def _picture(records: Sequence[Record]) -> Figure:
     seed = records[0].config["seed"]
     floor = min(float(r["bound"]) for r in records) * 1e-3
     shifts: list[int] = records[0]["shifts"]
+    heard = []
     for index, ((network,), runs) in enumerate(group(records, "network").items()):
         look = {"color": COLOURS[index], "marker": MARKERS[index], "ls": LINES[index]}
-        look["markerfacecolor"] = COLOURS[index] if index == 0 else "white"
+        look["markerfacecolor"] = COLOURS[index] if index == 0 else "none"
         one = next((r for r in runs if r.config["seed"] == seed), runs[0])
         kernel: NDArray[Any] = one["kernel"]
         left.plot(shifts, kernel / kernel[0], label=network, **look)
-        worst = np.max([r["violations"] for r in runs], axis=0)
-        right.plot(shifts[1:-1], np.maximum(worst, floor)[1:-1], **{**look, "ls": ""})
+        most = np.max([r["violations"] for r in runs], axis=0)
+        heard.append(f"{network}: up to {most.max():.1e}, at even shifts {most[::2].max():.1e}")
+        right.plot(shifts[1:-1], np.maximum(most, floor)[1:-1], **{**look, "ls": ""})
     bound = max(float(r["bound"]) for r in records)
     right.axhspan(floor / 3, bound, color="#EDEDED", zorder=0)
     right.annotate(
@@ -169,10 +173,8 @@ def _picture(records: Sequence[Record]) -> Figure:
         "and seeds, relative to $\\sqrt{H(x, x) H(x', x')}$; exact zeros are drawn at the lower "
         "edge, and the grey band is what rounding alone may do by its a-priori bound. Test images "
         "of scikit-learn's digits.",
-        "Left, the kernel's ratio against the shift from 0 to 8 pixels: level at one for circular "
-        "convolutions with pooling, back at one at every even shift for stride 2, far from one for "
-        "zero padding and for flattening. Right, violations on a logarithmic axis: the first lies "
-        "in the grey band of rounding, stride 2 only at even shifts, the others at a tenth or so.",
+        "Left, the kernel's ratio against the shift, one line a network; right, the largest "
+        f"violation on a logarithmic axis. {'; '.join(heard)}.",
         canvas,
         "page",
     )

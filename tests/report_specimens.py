@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (tables of specimens are easier to read as one line each)
 """Statements, verdicts and records of the size and kind that a real report has."""
 
 from __future__ import annotations

@@ -192,3 +192,23 @@ def test_an_impossible_limit_is_reported() -> None:
     module, x = make_case("biases")
     with pytest.raises(CannotTry, match="allow more patterns"):
         thinned(Trial(module, x, seeded()), patterns=1)
+
+
+def test_one_output_can_be_kept_of_several() -> None:
+    module = make_fc(3, [6, 6], 5, generator=seeded(1)).double()
+    x = torch.randn(3, 3, generator=seeded(), dtype=torch.float64)
+    trial = Trial(module, x, seeded())
+    part = thinned(trial, 0.7, outputs=False)
+    assert part.net.output_size == 1
+    average = tangent_average(trial, 0.7, gates=part.gates, x=part.x, net=part.net)
+    law = ntk_law(part.net, part.x, variance=0.49, gates=(part.gates, part.gates))
+    assert bool(law.any())
+    assert bool(((average.mean - law).abs() <= 2 * average.half_width).all())
+
+
+def test_a_deep_network_does_not_overflow_the_search_for_live_weights() -> None:
+    layers = [nn.Linear(300, 300, bias=False) for _ in range(150)]
+    module = nn.Sequential(*layers, nn.Linear(300, 1, bias=False)).double()
+    x = torch.randn(2, 300, generator=seeded(), dtype=torch.float64)
+    entries = weight_entries(Trial(module, x, seeded()), 1.0)
+    assert len(entries.signed) == 150 * 300**2 + 300

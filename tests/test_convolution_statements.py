@@ -1,8 +1,9 @@
-"""The statements on convolution: they hold, they notice their mutants, they stop where they should."""
+"""The statements on convolution: they hold, notice their mutants, and stop where they should."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,8 +20,9 @@ from reluctant.models import (
     make_dlgn_sf,
     make_residual,
 )
-from reluctant.properties.convolution import STATEMENTS
+from reluctant.properties.convolution import STATEMENTS, rotation_sum
 from reluctant.properties.judging import Judgement, judge
+from reluctant.theory.pooled import pooled_chain
 from reluctant.theory.statements import Mutant, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome
 
@@ -88,7 +90,7 @@ MAXIMA: dict[str, Maker] = {
     "conv, shared maximum": own(pool="max"),
     "conv 2-D, shared maximum": own("2-D", pool="max"),
     "plain, shared maximum": plain(pool="amax"),
-    "DGN, shared maximum": gated(make_dgn, {"pool": "max"}, regime="FRNPF_II", gate=Hard()),
+    "DGN, shared maximum": gated(make_dgn, {"pool": "max"}, regime=Regime.FRNPF_II, gate=Hard()),
     "DLGN, maximum, soft": gated(make_dlgn, {"pool": "max"}, gate=Soft(4.0)),
 }
 FIRST: dict[str, Maker] = {
@@ -105,9 +107,6 @@ OTHER: dict[str, Maker] = {
         (1, 6),
     ),
 }
-MAXIMA["DGN, shared maximum"] = gated(
-    make_dgn, {"pool": "max"}, regime=Regime.FRNPF_II, gate=Hard()
-)
 INVARIANT = {**AVERAGED, **SOFT, **MAXIMA, **OTHER}
 APPLIES: dict[str, dict[str, Maker]] = {
     "conv.equivariant": {**INVARIANT, **FIRST},
@@ -116,6 +115,12 @@ APPLIES: dict[str, dict[str, Maker]] = {
     "conv.ntk": {**AVERAGED, **SOFT},
     "conv.constant-input": INVARIANT,
     "conv.max-pool": {**MAXIMA, **FIRST},
+}
+BLIND = {
+    # With ones on the paths nothing but the gates can notice a shift.
+    ("conv.npk-invariant", "DLGN, soft, ones"),
+    # Linear features of generic weights have no ties.
+    ("conv.max-pool", "DLGN, maximum, soft"),
 }
 PAIRS = [(statement, name) for statement, makers in APPLIES.items() for name in makers]
 FAULTS = [(statement.id, mutant) for statement in STATEMENTS for mutant in statement.mutants]
@@ -154,14 +159,19 @@ def test_holds(statement: str, name: str) -> None:
 
 @pytest.mark.parametrize(("statement", "mutant"), FAULTS, ids=[f"{s}-{m.name}" for s, m in FAULTS])
 def test_mutant_is_noticed_by_every_kind_of_model(statement: str, mutant: Mutant) -> None:
-    blind = {
-        # The gates do not change the kernel where nothing multiplies the paths by the data's gates.
-        "conv.max-pool": {"DLGN, maximum, soft"},
-    }.get(statement, set())
     for name, make in APPLIES[statement].items():
-        found = judged(BY_ID[statement], make, 12, **mutant.ingredients)
-        if name not in blind:
-            assert any(judgement.outcome is Outcome.REFUTED for judgement in found), name
+        if (statement, name) not in BLIND:
+            assert noticed(BY_ID[statement], mutant, make), name
+
+
+def noticed(statement: Statement, mutant: Mutant, make: Maker) -> bool:
+    return any(
+        judge(
+            statement, trial(make, seed, integers=seed % 2 == 0), dict(mutant.ingredients)
+        ).outcome
+        is Outcome.REFUTED
+        for seed in range(12)
+    )
 
 
 CONTROLS: dict[str, tuple[Maker, str, str]] = {
@@ -182,6 +192,17 @@ def test_does_not_apply_and_is_violated(statement: str, control: str) -> None:
     assert unmet.reason.startswith(reason)
     assert where in unmet.where
     assert max(judgement.measured or 0.0 for judgement in found) > 0.01
+
+
+@pytest.mark.parametrize("name", ["conv 1-D", "conv 2-D", "DGN, hard", "DGN, first maximum"])
+def test_listed_paths_and_passes_of_ones_add_up_alike(name: str) -> None:
+    few = trial({**AVERAGED, **FIRST}[name], 2, integers=True)
+    chain = pooled_chain(few.net)
+    assert chain is not None
+    listed, passed = (rotation_sum(replace(few, paths=n), chain) for n in (20_000, 0))
+    assert bool(listed[0].any())
+    assert torch.equal(listed[0], passed[0])
+    assert not listed[1].any() and not passed[1].any()
 
 
 def test_biases_violate_the_rotation_sum() -> None:

@@ -184,10 +184,11 @@ def pooled(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.LazyLinear(2))
 
 
-def symmetry_of(module: nn.Module, *shape: int, ties: bool = False) -> ShiftSymmetry | Unmet:
+def symmetry_of(module: nn.Module, *shape: int, ordered: bool = False) -> ShiftSymmetry | Unmet:
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     module.eval()(x)
-    return shift_symmetry(trace(module, x), ordered_ties=ties)
+    net = trace(module, x)
+    return shift_symmetry(net, ordered=net.value_gates if ordered else ())
 
 
 RELU = nn.ReLU()
@@ -333,10 +334,10 @@ def test_unreadable_masks_are_named() -> None:
 def test_the_first_of_several_winners_depends_on_the_order() -> None:
     first = nn.Sequential(circular(1, 2), RELU, nn.AdaptiveMaxPool1d(1), nn.Flatten())
     assert isinstance(symmetry_of(first, 1, 6), ShiftSymmetry)
-    assert isinstance(symmetry_of(first, 1, 6, ties=True), Unmet)
-    assert isinstance(symmetry_of(Masked(MASKS["a winner"][0]), 1, 6, ties=True), Unmet)
+    assert isinstance(symmetry_of(first, 1, 6, ordered=True), Unmet)
+    assert isinstance(symmetry_of(Masked(MASKS["a winner"][0]), 1, 6, ordered=True), Unmet)
     shared = Masked(MASKS["shared winners"][0])
-    assert isinstance(symmetry_of(shared, 1, 6, ties=True), ShiftSymmetry)
+    assert isinstance(symmetry_of(shared, 1, 6, ordered=True), ShiftSymmetry)
 
 
 def test_depth_and_recursion() -> None:

@@ -22,7 +22,8 @@ def count_paths(
 ) -> int:
     r"""Count the paths of a network, whatever its gates and weights are.
 
-    One forward pass with every weight, gate and non-zero constant replaced by 1 gives the count; it is
+    One forward pass with every weight, gate and non-zero constant replaced by 1 gives the count; it
+    is
     done modulo as many primes as an a-priori bound asks for, and put together by the Chinese
     remainder theorem.
 

@@ -13,7 +13,8 @@ def gate(q: Tensor, slope: float = 0.0, excess: float = 0.0) -> Tensor:
     .. math:: G(q) = 1\{q > 0\} \quad\text{or}\quad (1 + \varepsilon)\,\sigma(\beta q)
 
     A product ``value * gate(q)`` is read by :func:`reluctant.trace` as gates from outside. (The
-    same product with ``torch.sigmoid`` could as well be a squeeze-and-excitation, so it is refused.)
+    same product with ``torch.sigmoid`` could as well be a squeeze-and-excitation, so it is
+    refused.)
 
     Args:
         q: Pre-activations, any shape.

@@ -1,6 +1,7 @@
 r"""Tensors as linear images of their origins.
 
-Between weighted operations every tensor is linear in the *origins*: the outputs of weight tensors and
+Between weighted operations every tensor is linear in the *origins*: the outputs of weight tensors
+and
 the data. ``t = Σ_k L_k(x) o_k`` with L_k made of gates and routing alone. L_k is kept by rows: each
 entry of t lists the entries of the origin that it reads (slots), and their factors. Only sums make
 more than one slot.
@@ -32,12 +33,13 @@ from reluctant.theory.operators import Bias, Operator
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Term:
-    """Be the part of a tensor that comes from one weight tensor.
+    r"""Be the part of a tensor that comes from one weight tensor.
 
     Attributes:
-        index: For every slot and entry, 1 + row · positions + position in the origin, or 0 for none;
-            shape (slots, \\*shape). The same for all examples.
-        factor: Products of gates and constants, shape (n, slots, \\*shape).
+        index: For every slot and entry, 1 + row · positions + position in the origin, or 0 for
+            none;
+            shape (slots, \*shape). The same for all examples.
+        factor: Products of gates and constants, shape (n, slots, \*shape).
     """
 
     index: Tensor
@@ -46,10 +48,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """Be a tensor as an image of its origins.
+    r"""Be a tensor as an image of its origins.
 
     Attributes:
-        data: Sum over the paths without weights, shape (n, \\*shape); None if there are none.
+        data: Sum over the paths without weights, shape (n, \*shape); None if there are none.
         terms: Part from each weight tensor.
     """
 
@@ -86,7 +88,8 @@ def origins(net: PathNetwork) -> dict[int, Origin]:
     """Gather the call sites of each weight tensor, in an order in which paths meet them.
 
     Raises:
-        NotIdentified: If a weight can act twice on one path, if two tensors act in both orders, or if
+        NotIdentified: If a weight can act twice on one path, if two tensors act in both orders, or
+            if
             overlapping parts of one parameter are used in different arrangements. Then different
             paths through different units can share their weights, and no propagation sees it.
     """
@@ -178,11 +181,11 @@ def images(
     sources: bool = True,
     magnitudes: bool = False,
 ) -> dict[int, Image]:
-    """Return the images of all operands of weighted operations, and of the output.
+    r"""Return the images of all operands of weighted operations, and of the output.
 
     Args:
         net: Network.
-        x: Data, shape (n, \\*input).
+        x: Data, shape (n, \*input).
         gates: Recorded gates.
         found: Origins of the network.
         sources: False leaves out biases and constants that are not inputs.

@@ -1,7 +1,9 @@
 r"""The neural path kernel and the two laws that follow from it.
 
-Shapes, once and for all: examples come first; x has shape (n, \*input) and y (m, \*input). A kernel is
-(n, m) if all outputs share it (the network ends in one weighted operation that mixes everything) or if
+Shapes, once and for all: examples come first; x has shape (n, \*input) and y (m, \*input). A kernel
+is
+(n, m) if all outputs share it (the network ends in one weighted operation that mixes everything) or
+if
 one output is chosen, and (n, m, outputs) otherwise, outputs flattened. Everything is float64.
 """
 
@@ -36,7 +38,8 @@ def gates(module: nn.Module | PathNetwork, x: Tensor) -> dict[str, Tensor]:
         x: Inputs, shape (n, \*input).
 
     Returns:
-        One (n, \*shape) tensor a layer, keyed by its place and name, in order; a max pooling has shape
+        One (n, \*shape) tensor a layer, keyed by its place and name, in order; a max pooling has
+        shape
         (n, taps, \*shape), one-hot over the taps. In the module's own type.
     """
     net = network_at(module, x)
@@ -68,8 +71,10 @@ def npk(
         y: Second inputs, shape (m, \*input); x again if None.
         sources: False leaves out the paths from biases and from constants that are not inputs.
         output: Output coordinate (flattened) whose kernel is wanted; None for all.
-        normalise: "none"; "trace" divides by the trace (x against itself only); "width" divides by the
-            product of the numbers of rows of all weight layers but the last, so that a fully connected
+        normalise: "none"; "trace" divides by the trace (x against itself only); "width" divides by
+            the
+            product of the numbers of rows of all weight layers but the last, so that a fully
+            connected
             kernel is divided by w^(d−1); "gates" is ∏_l ⟨G_l, G_l'⟩ / w_l with no input Gram matrix
             (fully connected chains only).
         gates: Gates of x and of y to be used in place of the recorded ones.
@@ -83,7 +88,8 @@ def npk(
 
     Cost:
         For a pair of examples, positions squared times channels a layer; where only equal positions
-        matter (flattened networks), positions times channels; fully connected: one matrix product a layer.
+        matter (flattened networks), positions times channels; fully connected: one matrix product a
+        layer.
 
     Source:
         npf, definition 4 and section 4; convolution and skips: dlgn, section 4.
@@ -158,7 +164,8 @@ def ntk_law(
 ) -> Float[Tensor, "n m"]:
     r"""Return the expected tangent kernel over the value weights, gates held as recorded.
 
-    .. math:: E_v[\langle \nabla_v f(x), \nabla_v f(x') \rangle] = \sum_l \frac{\partial H}{\partial z_l}(\sigma^2)
+    .. math:: E_v[\langle \nabla_v f(x), \nabla_v f(x') \rangle] = \sum_l \frac{\partial H}{\partial
+    z_l}(\sigma^2)
 
     Args:
         module: Module, or a network traced at the shape of x.
@@ -177,7 +184,8 @@ def ntk_law(
         Twice that of :func:`npk`: one directional derivative, in forward mode.
 
     Source:
-        npf, theorem 5.1; dlgn, theorems 3 and 4: there d σ^(2(d−1)) H and its like are the derivatives.
+        npf, theorem 5.1; dlgn, theorems 3 and 4: there d σ^(2(d−1)) H and its like are the
+        derivatives.
     """
     net = network_at(module, x)
     kernel = _law(net, x, y, _variances(net, variance), sources, output, gates, tangent=True)
@@ -195,11 +203,11 @@ def kernel_magnitude(
     tangent: bool = False,
     sources: bool = True,
 ) -> Float[Tensor, "n n *outputs"]:
-    """Return the kernel of absolute values, which bounds what rounding can do to the kernel.
+    r"""Return the kernel of absolute values, which bounds what rounding can do to the kernel.
 
     Args:
         net: Network.
-        x: Inputs, shape (n, \\*input).
+        x: Inputs, shape (n, \*input).
         gates: Gates of x.
         variance: As for the laws.
         tangent: True for the tangent law, traced over the outputs as :func:`ntk_law` does.
@@ -261,10 +269,11 @@ def network_at(module: nn.Module | PathNetwork, x: Tensor) -> PathNetwork:
     """
     if not isinstance(module, PathNetwork):
         return trace(module, x)
-    if not isinstance(x, Tensor) or tuple(x.shape[1:]) != module.input_shape:
-        came = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+    if tuple(x.shape[1:]) != module.input_shape:
+        came = tuple(x.shape)
         raise InputError(
-            f"this path network reads examples of shape {module.input_shape}, got {came}; trace the module at that shape"
+            f"this path network reads examples of shape {module.input_shape}, got {came}; "
+            "trace the module at that shape"
         )
     return module.at(x)
 
@@ -338,7 +347,7 @@ def _law(
         k: torch.tensor(variances[net.weights[k].name], dtype=torch.float64, device=x.device)
         for k in plan.order
     }
-    rows = []
+    rows: list[list[Tensor]] = []
     step = _block(plan, left.images)
     for i in range(0, left.n, step):
         line = []
@@ -377,7 +386,7 @@ def _block_law(
         warnings.catch_warnings()
     ):  # torch's forward mode loads its rules through its own deprecated jit
         warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        _, derivative = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))
+        derivative: Tensor = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[1]
     return derivative
 
 

@@ -42,12 +42,11 @@ class MaskReader:
     Args:
         net: Network.
         sizes: Spatial sizes of the data.
-        ordered: Whether the first of several winners is told apart.
     """
 
-    def __init__(self, net: PathNetwork, sizes: Sequence[int], *, ordered: bool) -> None:
+    def __init__(self, net: PathNetwork, sizes: Sequence[int]) -> None:
         """Index the graph and the network by name."""
-        self.net, self.sizes, self.ordered = net, sizes, ordered
+        self.net, self.sizes, self.ordered = net, sizes, False
         self.batch = net.program.example_shape[0]
         self.graph = {node.name: node for node in net.program.graph.nodes}
         self.last = {node.name: i for i, node in enumerate(net.nodes)}
@@ -74,12 +73,18 @@ class MaskReader:
                 todo.extend(n.name for n in self.graph[name].all_input_nodes)
         return tuple(sorted(found))
 
-    def labels(self, made_by: str, known: Mapping[int, Tensor]) -> Tensor:
-        """Label a tensor of the graph, given the labels of the nodes from which it is made.
+    def labels(self, made_by: str, known: Mapping[int, Tensor], *, ordered: bool = False) -> Tensor:
+        """Label a tensor of the graph.
+
+        Args:
+            made_by: Its name.
+            known: Labels of the network's nodes from which it is made.
+            ordered: Whether the first of several winners is told apart.
 
         Raises:
             CannotLabel: Names the operation that cannot be followed.
         """
+        self.ordered = ordered
         todo, seen = [self.graph[made_by]], dict[str, Any]()
         while todo:  # no recursion: graphs can be deep
             node = todo[-1]

@@ -132,7 +132,8 @@ class GateLayer:
         own: True if they come from the tensor that they multiply.
         source: Node of the gating pre-activation, None if it could not be read.
         place: Where it stands in the user's source.
-        ties: Convention at ties: of a max pooling "first" or "shared"; of a ReLU at q = 0, where its
+        ties: Convention at ties: of a max pooling "first" or "shared"; of a ReLU at q = 0, where
+            its
             gate is 0, the derivative that torch takes, "zero", "half" or "one".
         made_by: Node of the exported graph that holds the gates, for the kind "mask".
     """
@@ -261,13 +262,13 @@ class PathNetwork:
         return trace(self.module, x)
 
     def gates(self, x: Tensor) -> list[Tensor]:
-        """Run the module's own arithmetic on x and record every gate layer.
+        r"""Run the module's own arithmetic on x and record every gate layer.
 
         Args:
             x: Inputs, of the shape at which the network was read.
 
         Returns:
-            One (n, \\*shape) tensor a gate layer, in the module's type. Layers that lie on no path
+            One (n, \*shape) tensor a gate layer, in the module's type. Layers that lie on no path
             to the output are recorded too.
         """
         return self.program.run(x).gates

@@ -30,26 +30,40 @@ class Operator(Protocol):
     """
 
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Return the number of output channels."""
+        ...
+
     @property
-    def groups(self) -> int: ...
+    def groups(self) -> int:
+        """Return the number of groups of channels."""
+        ...
+
     @property
-    def positions(self) -> tuple[int, ...]: ...
+    def positions(self) -> tuple[int, ...]:
+        """Return the shape of the output positions."""
+        ...
+
     @property
-    def fan_in(self) -> int: ...
+    def fan_in(self) -> int:
+        """Return the largest number of products added for one output entry."""
+        ...
+
     @property
-    def axes(self) -> tuple[Axis, ...]: ...
+    def axes(self) -> tuple[Axis, ...]:
+        """Return taps, stride, dilation and padding of every position axis."""
+        ...
 
     def apply(self, x: Tensor | None, weight: Tensor) -> Tensor:
-        """Apply the operator to x, shape (n, \\*input), with weights of its own shape."""
+        r"""Apply the operator to x, shape (n, \*input), with weights of its own shape."""
         ...
 
     def split(self, t: Tensor) -> Tensor:
-        """Arrange a (b, \\*input) tensor as (b, group, channel, \\*input position)."""
+        r"""Arrange a (b, \*input) tensor as (b, group, channel, \*input position)."""
         ...
 
     def join(self, t: Tensor) -> Tensor:
-        """Arrange a (b, row, position) tensor as the output, (b, \\*output)."""
+        r"""Arrange a (b, row, position) tensor as the output, (b, \*output)."""
         ...
 
 
@@ -133,7 +147,7 @@ class Convolution:
 
     def split(self, t: Tensor) -> Tensor:
         """Split the channel axis by groups."""
-        return t.unflatten(1, (self.groups, self.channels // self.groups))
+        return t.reshape(t.shape[0], self.groups, self.channels // self.groups, *t.shape[2:])
 
     def join(self, t: Tensor) -> Tensor:
         """Unfold the positions."""
@@ -223,10 +237,10 @@ def fold(kernel: Tensor, left: Operator, right: Operator) -> Tensor:
 
 
 def fold_diagonal(kernel: Tensor, operator: Operator) -> Tensor:
-    """Do what :func:`fold` does where only p = p' is kept.
+    r"""Do what :func:`fold` does where only p = p' is kept.
 
     Args:
-        kernel: Shape (n, m, \\*input positions).
+        kernel: Shape (n, m, \*input positions).
         operator: Operator of the call site.
 
     Returns:
@@ -270,10 +284,10 @@ def make_convolution(
     dilation: Sequence[int],
     groups: int,
 ) -> Convolution:
-    """Build the operator of a convolution from the arguments of ``aten.convNd``.
+    r"""Build the operator of a convolution from the arguments of ``aten.convNd``.
 
     Args:
-        weight: Shape of the weights, (rows, channels of a group, \\*taps).
+        weight: Shape of the weights, (rows, channels of a group, \*taps).
         inputs: Shape of the input positions.
         stride: Strides, one an axis or one for all.
         padding: Zeros on both sides, one an axis or one for all, or "same" or "valid".

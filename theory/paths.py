@@ -129,7 +129,8 @@ def paths(
 ) -> Paths:
     r"""List every path of a small network, with its weights, gates and constants.
 
-    This is the obvious route to every quantity of the dual view; the fast ones are tested against it.
+    This is the obvious route to every quantity of the dual view; the fast ones are tested against
+    it.
 
     Args:
         module: Module, or a network traced at the shape of x.

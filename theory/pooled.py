@@ -137,7 +137,7 @@ def is_a_maximum(net: PathNetwork, layer: int) -> bool:
     """Tell whether a layer of gates marks where a maximum is attained."""
     if net.gate_layers[layer].kind != "mask":
         return net.gate_layers[layer].kind == "max"
-    reader = MaskReader(net, net.input_shape[1:], ordered=False)
+    reader = MaskReader(net, net.input_shape[1:])
     todo, seen = [net.gate_layers[layer].made_by], set[str]()
     while todo:
         name = todo.pop()

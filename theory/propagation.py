@@ -1,6 +1,7 @@
 r"""Kernel propagation: H of any path network in polynomial time.
 
-With t = Σ_k L_k(x) o_k the kernel of a tensor is K = Σ_k L_k(x) K_k L_k(x')ᵀ, and that of the output
+With t = Σ_k L_k(x) o_k the kernel of a tensor is K = Σ_k L_k(x) K_k L_k(x')ᵀ, and that of the
+output
 of a weight tensor is *fresh*: rows share no bundle, so K = δ_{oo'} U[p, p'] with
 
 .. math:: U[p, p'] = \sum_c \sum_j K_{in}[(c, p + j), (c, p' + j)]
@@ -26,7 +27,8 @@ class Fresh:
     """Be the kernel U of one origin.
 
     Attributes:
-        u: Shape (group, n, position, m, position'), or (group, n, m, position) if only p = p' is kept.
+        u: Shape (group, n, position, m, position'), or (group, n, m, position) if only p = p' is
+            kept.
         row_group: Group of each row.
         diagonal: True if only p = p' is kept.
     """

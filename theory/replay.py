@@ -14,11 +14,11 @@ Probe = Callable[[Mapping[str, Any]], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Carry what one run of a program gave.
+    r"""Carry what one run of a program gave.
 
     Attributes:
-        output: The module's output, shape (n, \\*output).
-        gates: One tensor a gate layer, shape (n, \\*shape).
+        output: The module's output, shape (n, \*output).
+        gates: One tensor a gate layer, shape (n, \*shape).
     """
 
     output: Tensor

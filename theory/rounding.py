@@ -56,7 +56,7 @@ def roundings(net: PathNetwork, output: int | None = None) -> int:
 
 
 def absolute_output(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
-    """Return the sum of absolute contributions of all paths, shape (n, \\*output)."""
+    r"""Return the sum of absolute contributions of all paths, shape (n, \*output)."""
     weights = [w.abs() for w in net.weight_values()]
     return net.forward(x.double().abs(), gates, weights, constant=torch.abs, magnitudes=True)
 
@@ -64,7 +64,7 @@ def absolute_output(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
 def output_bound(
     net: PathNetwork, x: Tensor, gates: Gates, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """Bound the difference of two evaluations of a network with the same gates.
+    r"""Bound the difference of two evaluations of a network with the same gates.
 
     Args:
         net: Network.
@@ -73,13 +73,13 @@ def output_bound(
         dtype: Less precise of the two floating types that were used.
 
     Returns:
-        Bound for every output entry, shape (n, \\*output).
+        Bound for every output entry, shape (n, \*output).
     """
     return 2.0 * gamma(roundings(net), dtype) * absolute_output(net, x, gates)
 
 
 def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
-    """Count the gates that another order of summation could turn.
+    r"""Count the gates that another order of summation could turn.
 
     A pre-activation within its rounding bound of 0, or two entries of a pooling window that close,
     may come out on the other side when the same sum is done in another order, as it is for another
@@ -87,7 +87,7 @@ def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
 
     Args:
         net: Network.
-        x: Data, shape (n, \\*input).
+        x: Data, shape (n, \*input).
         gates: Recorded gates.
 
     Cost:

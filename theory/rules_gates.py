@@ -18,8 +18,8 @@ def _own(lower: Lowering, call: Call, q: Path, argument: str, ties: str = "zero"
     name = call.node.all_input_nodes[0].name if argument == "self" else argument
 
     def probe(values: Mapping[str, Any]) -> Tensor:
-        positive = values[name] > 0
-        return positive.movedim(q.batch, 0).to(values[name].dtype)
+        pre_activation: Tensor = values[name]
+        return (pre_activation > 0).movedim(q.batch, 0).to(pre_activation.dtype)
 
     gated = lower.gate(
         call,

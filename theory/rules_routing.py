@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,10 +70,10 @@ def _detach(lower: Lowering, call: Call) -> Lowered:
     "aten._assert_tensor_metadata.default",
 )
 def _cast(lower: Lowering, call: Call) -> Lowered:
-    kept = call.arguments.get("self", call.arguments.get("a"))
+    kept: Lowered = call.arguments.get("self", call.arguments.get("a"))
     if isinstance(kept, Mask):
         return Mask(call.name, kept.hard, kept.source, kept.ties)
-    return kept  # type: ignore[return-value]
+    return kept
 
 
 @rule(
@@ -183,18 +183,23 @@ def _split(lower: Lowering, call: Call) -> Lowered:
     axis = path.axis(call["dim"]) + 1
     values = call.node.meta["val"]
     if call.operation == "aten.unbind.int":
-        parts = [
-            lower.reindex(call, [path], lambda ts, i=i: ts[0].select(axis, i))
-            for i in range(len(values))
-        ]
+        parts = [lower.reindex(call, [path], _selecting(axis, i)) for i in range(len(values))]
         return tuple(Path(p.node, p.shape) for p in parts)
     start, found = 0, []
     for value in values:
         size = value.shape[call["dim"]]
-        part = lower.reindex(call, [path], lambda ts, s=start, n=size: ts[0].narrow(axis, s, n))
+        part = lower.reindex(call, [path], _narrowing(axis, start, size))
         found.append(Path(part.node, part.shape, path.batch))
         start += size
     return tuple(found)
+
+
+def _selecting(axis: int, index: int) -> Callable[[Sequence[Tensor]], Tensor]:
+    return lambda ts: ts[0].select(axis, index)
+
+
+def _narrowing(axis: int, start: int, size: int) -> Callable[[Sequence[Tensor]], Tensor]:
+    return lambda ts: ts[0].narrow(axis, start, size)
 
 
 @rule("aten.expand.default")

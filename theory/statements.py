@@ -61,7 +61,8 @@ class Comparison:
         relation: "equal", or "at most" for left ≤ right + bound.
         what: What is compared, a few words.
         error_probability: Chance that a true claim exceeds the bound.
-        rival: Nearest wrong value of the right side. If the bound cannot tell it from the right side,
+        rival: Nearest wrong value of the right side. If the bound cannot tell it from the right
+            side,
             the comparison is inconclusive.
     """
 
@@ -119,11 +120,11 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """Be one try: a module, inputs, and randomness.
+    r"""Be one try: a module, inputs, and randomness.
 
     Attributes:
         module: Module under test.
-        x: Inputs, shape (n, \\*input), n ≥ 2.
+        x: Inputs, shape (n, \*input), n ≥ 2.
         generator: Source of all that is drawn.
         patterns: Largest number of sign patterns to go through when an expectation is enumerated.
         paths: Largest number of paths to list.
@@ -163,7 +164,8 @@ class Trial:
     def output(self) -> Tensor:
         """Return the module's own output, flattened to (n, outputs)."""
         with torch.no_grad():
-            return self.module(self.x).detach().double().reshape(self.x.shape[0], -1)
+            output: Tensor = self.module(self.x)
+        return output.detach().double().reshape(self.x.shape[0], -1)
 
     def draw(self, *shape: int) -> Tensor:
         """Draw standard normal numbers."""

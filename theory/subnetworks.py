@@ -40,9 +40,9 @@ def subnetwork(net: PathNetwork, kept: frozenset[int]) -> PathNetwork:
     return replace(net, nodes=tuple(nodes))
 
 
-def subsets(count: int) -> Iterator[frozenset[int]]:
-    """Go through the subsets of {0, …, count − 1}, small ones first."""
-    for size in range(count + 1):
+def subsets(count: int, most: int | None = None) -> Iterator[frozenset[int]]:
+    """Go through the subsets of {0, …, count − 1} of at most so many numbers, small ones first."""
+    for size in range((count if most is None else min(most, count)) + 1):
         for chosen in combinations(range(count), size):
             yield frozenset(chosen)
 
@@ -72,21 +72,16 @@ def branch_nodes(net: PathNetwork, skip: Skip) -> frozenset[int]:
 
 
 def shares_paths(net: PathNetwork, skip: Skip) -> str:
-    """Say how a path through a branch could have the weights of one around it; empty if it cannot."""
+    """Say how a path through a branch could have the weights of one around it, empty if none."""
     inside = branch_nodes(net, skip)
-    for i in net.value_nodes:
-        node = net.nodes[i]
-        left = [k for k in node.operands if k in inside]
-        if left and i not in inside and i != skip.node:
-            return f"{net.nodes[left[0]].name} inside a branch is read outside it by {node.name}"
     uses: dict[int, int] = {}
     for node in net.weighted:
         parameter = net.weights[node.weight].parameter
         uses[parameter] = uses.get(parameter, 0) + 1
-    for i in inside:
-        node = net.nodes[i]
-        if isinstance(node, Weighted) and uses.get(net.weights[node.weight].parameter, 0) > 1:
-            return f"{net.weights[node.weight].name} acts inside a branch and elsewhere"
+    for i in sorted(inside):
+        here = net.nodes[i]
+        if isinstance(here, Weighted) and uses.get(net.weights[here.weight].parameter, 0) > 1:
+            return f"{net.weights[here.weight].name} acts inside a branch and elsewhere"
     todo = [skip.branch]
     while todo:
         i = todo.pop()

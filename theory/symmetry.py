@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -94,7 +94,7 @@ def rotate(x: Float[Tensor, " *shape"], shifts: Sequence[int]) -> Float[Tensor, 
     return x.roll([-r for r in shifts], tuple(range(-len(shifts), 0)))
 
 
-def shift_symmetry(net: PathNetwork, *, ordered_ties: bool = False) -> ShiftSymmetry | Unmet:
+def shift_symmetry(net: PathNetwork, *, ordered: Collection[int] = ()) -> ShiftSymmetry | Unmet:
     """Find the cyclic shifts under which a network is invariant for all weights and data.
 
     The positions are the axes of the data after the first, which counts channels. Invariance is of
@@ -103,7 +103,8 @@ def shift_symmetry(net: PathNetwork, *, ordered_ties: bool = False) -> ShiftSymm
 
     Args:
         net: Network.
-        ordered_ties: Take into account that "the first winner" depends on the order of positions.
+        ordered: Gate layers of a maximum for which it shall count that "the first of several
+            winners" depends on the order of the positions.
 
     Returns:
         The shifts, or the operation that breaks the symmetry, with the reason.
@@ -112,11 +113,11 @@ def shift_symmetry(net: PathNetwork, *, ordered_ties: bool = False) -> ShiftSymm
         A few passes of 64-bit integers over the activations of one example, all of them held; a
         window costs one pass a tap.
     """
-    return _analysed(net, ordered_ties)
+    return _analysed(net, frozenset(ordered))
 
 
 @lru_cache(maxsize=2)  # a trial asks several times about the network it is on
-def _analysed(net: PathNetwork, ordered_ties: bool) -> ShiftSymmetry | Unmet:
+def _analysed(net: PathNetwork, ordered: frozenset[int]) -> ShiftSymmetry | Unmet:
     sizes = net.input_shape[1:]
     if not sizes or max(sizes) == 1:
         return Unmet(
@@ -124,7 +125,7 @@ def _analysed(net: PathNetwork, ordered_ties: bool) -> ShiftSymmetry | Unmet:
             f"data of shape {net.input_shape} have no positions that could be shifted",
             "the data",
         )
-    walk = _Walk(net, sizes, ordered_ties)
+    walk = _Walk(net, sizes, ordered)
     walk.run()
     steps = steps_of(walk.labels[net.output], sizes)
     for axis, (step, size) in enumerate(zip(steps, sizes, strict=True)):
@@ -135,9 +136,9 @@ def _analysed(net: PathNetwork, ordered_ties: bool) -> ShiftSymmetry | Unmet:
 
 
 class _Walk:
-    def __init__(self, net: PathNetwork, sizes: Sequence[int], ordered: bool) -> None:
+    def __init__(self, net: PathNetwork, sizes: Sequence[int], ordered: Collection[int]) -> None:
         self.net, self.sizes, self.ordered = net, sizes, ordered
-        self.reader = MaskReader(net, sizes, ordered=ordered)
+        self.reader = MaskReader(net, sizes)
         self.labels: dict[int, Tensor] = {}
         self.unread: dict[int, str] = {}
 
@@ -225,14 +226,15 @@ class _Walk:
         return operator.join(tagged(t[:, row_groups(operator)], 9, node.weight, rows))
 
     def gated(self, i: int, node: Gate, value: Tensor) -> Tensor:
-        layer = self.net.gate_layers[node.gate]
+        layer, ordered = self.net.gate_layers[node.gate], node.gate in self.ordered
         if layer.kind == "relu":
             return tagged(value, 10)
         if layer.kind == "max":
-            gates = won(value, self.sizes, ordered=self.ordered and layer.ties == "first")
+            gates = won(value, self.sizes, ordered=ordered and layer.ties == "first")
         else:
             try:
-                gates = self.reader.labels(layer.made_by, self.labels).expand_as(value)
+                found = self.reader.labels(layer.made_by, self.labels, ordered=ordered)
+                gates = found.expand_as(value)
             except CannotLabel as error:
                 self.unread[i] = f"multiplies by gates that cannot be read: {error}"
                 return self.unknown(i)

@@ -23,13 +23,15 @@ def ntk(
 
     .. math:: K(x, x') = \sum_o \langle \nabla_\theta f_o(x), \nabla_\theta f_o(x') \rangle
 
-    Gradients are those of automatic differentiation, through soft gates too; at a tie a ReLU's is 0.
+    Gradients are those of automatic differentiation, through soft gates too; at a tie a ReLU's is
+    0.
 
     Args:
         module: Any module; it is used as it is (call ``eval()`` before if it has batch norm).
         x: Inputs, shape (n, \*input).
         y: Second inputs, shape (m, \*input); x again if None.
-        parameters: Names of the parameters θ; all of them if None, whether they are to be trained or not.
+        parameters: Names of the parameters θ; all of them if None, whether they are to be trained
+            or not.
 
     Returns:
         K, shape (n, m), in the module's type.
@@ -72,8 +74,12 @@ def _gradient(value: Tensor, variables: Sequence[Tensor]) -> Tensor:
     if not value.requires_grad:
         return torch.cat([torch.zeros_like(v).flatten() for v in variables])
     found = torch.autograd.grad(value, list(variables), retain_graph=True, allow_unused=True)
-    flat = [torch.zeros_like(v) if g is None else g for g, v in zip(found, variables, strict=True)]
+    flat = [_or_zeros(g, v) for g, v in zip(found, variables, strict=True)]
     return torch.cat([g.flatten() for g in flat])
+
+
+def _or_zeros(gradient: Tensor | None, variable: Tensor) -> Tensor:
+    return torch.zeros_like(variable) if gradient is None else gradient
 
 
 def value_gradients(

@@ -89,9 +89,7 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
     return read(module, example)[0]
 
 
-def read(
-    module: nn.Module, example: Tensor
-) -> tuple[PathNetwork, torch.export.ExportedProgram]:
+def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.ExportedProgram]:
     """Do what :func:`trace` does, and return the exported program too.
 
     Args:
@@ -132,13 +130,14 @@ def _check_module(module: nn.Module, example: Tensor) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError("a ScriptModule cannot be exported; pass the original nn.Module")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if nn.parameter.is_lazy(tensor):
             raise InputError(
                 f"{name} is not initialised yet; run the lazily built module once on an example"
             )
         if tensor.is_floating_point() and tensor.dtype != example.dtype:
             raise InputError(
-                f"{name} is {tensor.dtype} but the example is {example.dtype}; convert one, for instance with module.to({example.dtype})"
+                f"{name} is {tensor.dtype} but the example is {example.dtype}; "
+                f"convert one, for instance with module.to({example.dtype})"
             )
         if tensor.device != example.device:
             raise InputError(
@@ -207,7 +206,8 @@ def _run(module: nn.Module, example: Tensor) -> Tensor:
         )
     if output.ndim == 0 or output.shape[0] != example.shape[0]:
         raise InputError(
-            f"the module maps shape {tuple(example.shape)} to {tuple(output.shape)}; its first axis must count the same examples"
+            f"the module maps shape {tuple(example.shape)} to {tuple(output.shape)}; "
+            "its first axis must count the same examples"
         )
     return output
 

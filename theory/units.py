@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from reluctant.theory.images import images, origins
+from reluctant.theory.images import Image, Origin, images, origins
 from reluctant.theory.network import Constant, Gate, PathNetwork, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias
 
@@ -18,7 +19,8 @@ class HiddenLayer:
     """Be a layer of units whose incoming and outgoing weights act nowhere else.
 
     Attributes:
-        incoming: Weight tensors (indices) whose rows are the units: weights, and a bias if there is one.
+        incoming: Weight tensors (indices) whose rows are the units: weights, and a bias if there is
+            one.
         outgoing: Weight tensor whose columns read the units.
         unit: For every column the unit that it reads.
         partner: For every column, a code of the position that it reads in that unit.
@@ -98,8 +100,13 @@ def _keeps_units(net: PathNetwork, starts: list[int], end: int) -> bool:
 
 
 def _columns(
-    net: PathNetwork, node: Weighted, operand: int, present, found, terms: tuple[int, ...]
-) -> HiddenLayer | None:  # type: ignore[no-untyped-def]
+    net: PathNetwork,
+    node: Weighted,
+    operand: int,
+    present: Mapping[int, Image],
+    found: Mapping[int, Origin],
+    terms: tuple[int, ...],
+) -> HiddenLayer | None:
     units = partners = None
     for k in terms:
         positions = found[k].positions

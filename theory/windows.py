@@ -20,14 +20,14 @@ class Windows:
     axes: tuple[Tensor, ...]
 
     def gather(self, t: Tensor, fill: float = 0.0) -> Tensor:
-        """Gather the windows.
+        r"""Gather the windows.
 
         Args:
-            t: Tensor of shape (n, \\*other, \\*positions).
+            t: Tensor of shape (n, \*other, \*positions).
             fill: Value of the taps outside.
 
         Returns:
-            Tensor of shape (n, taps, \\*other, \\*windows), taps of all axes in one.
+            Tensor of shape (n, taps, \*other, \*windows), taps of all axes in one.
         """
         rank = len(self.axes)
         first = t.ndim - rank

@@ -1,0 +1,283 @@
+"""The experiments of the quick report: what their smallest runs must give, and would not by luck."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reluctant.models import make_fc
+from reluctant.reports import accuracy, concentration
+from reluctant.reports.alignment import centred_alignment, effective_rank, spectrum
+from reluctant.reports.data import digits
+from reluctant.reports.exhibits import Figure, Table
+from reluctant.reports.experiment import RunFailed, as_json
+from reluctant.reports.extremes import worst
+from reluctant.reports.intervals import fitted_exponent, mean_interval
+from reluctant.reports.records import Record, Store
+from reluctant.reports.registry import experiment
+from reluctant.reports.runner import Results, run
+from reluctant.reports.style import style
+from reluctant.reports.training import Recipe, flushed_denormals, train, triangle
+from reluctant.theory.errors import InputError
+
+NAMES = ("accuracy", "kernel-change", "concentration", "rotation", "skip-ensemble")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Results]:
+    """Run each experiment at its smallest, once for all tests."""
+    store = Store(tmp_path_factory.mktemp("records"))
+    return lambda name: run(experiment(name), "smoke", store)
+
+
+def of(results: Results, key: str, value: Any) -> tuple[Record, ...]:
+    return tuple(r for r in results.records if r.config[key] == value)
+
+
+# What every experiment has to do.
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_smoke_run_finishes_and_reads_back(
+    name: str, results: Callable[[str], Results]
+) -> None:
+    found = results(name)
+    assert found.gaps == ()
+    assert len(found.records) == len(experiment(name).grid("smoke"))
+    for record in found.records:
+        again = Record.from_json(record.to_json())
+        assert again.result is not None and record.result is not None
+        assert again.result.keys() == record.result.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exhibits_are_drawn_from_all_records_and_from_one(
+    name: str, results: Callable[[str], Results]
+) -> None:
+    records = results(name).records
+    with style():
+        whole = experiment(name).draw(records)
+        assert experiment(name).draw(records[-1:])
+    assert any(isinstance(e, Figure) for e in whole) and any(isinstance(e, Table) for e in whole)
+    cited = frozenset().union(*(e.cited for e in whole if isinstance(e, Table)))
+    assert cited == {r.name for r in records}
+
+
+@pytest.mark.parametrize("name", ("accuracy", "kernel-change", "rotation", "skip-ensemble"))
+def test_every_caption_names_the_data(name: str, results: Callable[[str], Results]) -> None:
+    with style():
+        for exhibit in experiment(name).draw(results(name).records):
+            assert "scikit-learn's digits" in exhibit.caption
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_setting_gives_the_same_numbers(
+    name: str, results: Callable[[str], Results]
+) -> None:
+    subject = experiment(name)
+    record = results(name).records[-1]
+    config = subject.grid("smoke")[-1]
+    assert record.config == as_json(config)
+    again = Record(name, "smoke", record.config, dict(subject.run(config)), record.code)
+    assert _numbers(again) == _numbers(record)
+
+
+def _numbers(record: Record) -> dict[str, Any]:
+    encoded = record.to_json()["result"]
+    return {key: value for key, value in encoded.items() if "seconds" not in key}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_seed_gives_other_numbers(name: str, results: Callable[[str], Results]) -> None:
+    subject = experiment(name)
+    record = results(name).records[-1]
+    other = subject.run(replace(subject.grid("smoke")[-1], seed=77))
+    assert _numbers(Record(name, "smoke", record.config, dict(other), "")) != _numbers(record)
+
+
+# What each of them must find.
+
+
+def test_networks_learn_far_beyond_chance(results: Callable[[str], Results]) -> None:
+    found = results("accuracy")
+    assert {r.config["model"] for r in found.records} == set(accuracy.MODELS)
+    for record in of(found, "architecture", "FC"):
+        assert record["best"] >= record["last"] > 0.45  # chance: 0.1
+        assert len(record["losses"]) == record.config["epochs"]
+        assert record["losses"][-1] < record["losses"][0]
+
+
+def test_fixed_features_leave_only_the_values_to_train(results: Callable[[str], Results]) -> None:
+    trained = {r.config["model"]: r["trained"] for r in of(results("accuracy"), "seed", 0)}
+    for model in ("FRNPF(II)", "FRNPF(DI)", "FLNPF"):
+        assert trained[model] == trained["DNN"]
+    assert trained["DLGN(x,x)"] > trained["DNN"]
+
+
+def test_learnt_features_are_those_of_the_trained_network_of_that_seed() -> None:
+    setting = accuracy.Setting("FC", "FLNPF", 16, 1, 3)
+    recipe = Recipe(1, 3e-3)
+    gated = accuracy.make_network(setting, digits(), recipe)
+    alone = accuracy.make_network(replace(setting, model="DNN"), digits(), recipe)
+    train(alone, digits(), recipe, torch.Generator().manual_seed(3002))
+    learnt = dict(gated.named_parameters())["gates.network.hidden.0.weight"]
+    assert torch.equal(learnt, dict(alone.named_parameters())["hidden.0.weight"])
+
+
+def test_fixed_random_features_keep_the_kernel_and_learnt_ones_change_it(
+    results: Callable[[str], Results],
+) -> None:
+    found = results("kernel-change")
+    for record in of(found, "model", "FRNPF(II)"):
+        assert record["gain"] == 0.0
+    for record in of(found, "model", "DNN"):
+        assert abs(record["gain"]) > 1e-6
+        assert 0.0 < record["before"] <= 1.0
+        assert record["spectrum after"].sum() == pytest.approx(1.0)
+        assert 1.0 <= record["rank after"] <= 20.0
+
+
+def test_circular_kernels_do_not_see_shifts_and_the_controls_do(
+    results: Callable[[str], Results],
+) -> None:
+    found = {r.config["network"]: r for r in results("rotation").records}
+    whole, strided = found["circular, pooled"], found["circular, strides 2, 1, 1"]
+    assert whole["largest"] <= whole["bound"] < 1e-10
+    assert strided["largest at even shifts"] <= strided["bound"]
+    for control in (strided, found["zero padding, pooled"], found["circular, flattened"]):
+        assert control["largest"] > 1e-3
+    for control in (found["zero padding, pooled"], found["circular, flattened"]):
+        assert control["largest at even shifts"] > 1e-3
+
+
+@pytest.mark.parametrize("stage", ["before", "after"])
+def test_sub_networks_sum_to_the_whole(stage: str, results: Callable[[str], Results]) -> None:
+    for record in results("skip-ensemble").records:
+        for quantity in ("kernel", "output"):
+            assert record[f"{quantity} rest {stage}"] <= record[f"{quantity} bound {stage}"] < 1e-8
+        assert record[f"kernel {stage}"].sum() == pytest.approx(1.0, abs=1e-12)
+        without_longest = record[f"kernel {stage}"][:-1].sum()
+        assert without_longest < 1.0 - 1e-3  # the sum has to miss a term that is left out
+
+
+def test_the_error_of_the_law_falls_with_width_unless_gates_depend_on_weights(
+    results: Callable[[str], Results],
+) -> None:
+    apart = of(results("concentration"), "network", "d = 3")
+    errors = {r.config["width"]: r["error"] for r in apart}
+    assert errors[16] < errors[4]
+    assert all(0.0 < r["error of the mean"] < r["error"] for r in apart)
+
+
+@pytest.mark.parametrize("network", ["d = 2", "convolutional", "two skips"])
+def test_the_mean_of_many_kernels_comes_to_the_law(network: str) -> None:
+    few, many = (
+        concentration.Concentration().run(concentration.Setting(network, 8, draws, 0))
+        for draws in (4, 256)
+    )
+    assert many["error of the mean"] < 4 * many["error"] / math.sqrt(256)
+    assert many["error of the mean"] < few["error of the mean"]
+
+
+# The parts.
+
+
+def test_the_split_is_stratified_disjoint_and_the_same_every_time() -> None:
+    data = digits()
+    assert (len(data.train), len(data.test)) == (1347, 450)
+    assert data.input_shape == (1, 8, 8)
+    for part, low, high in ((data.train, 130, 140), (data.test, 43, 47)):
+        counts = part.labels.bincount(minlength=10)
+        assert low <= int(counts.min()) and int(counts.max()) <= high
+        assert part.pixels.min() == 0.0 and part.pixels.max() == 1.0
+    seen = {row.numpy().tobytes() for row in data.train.pixels}
+    assert not any(row.numpy().tobytes() in seen for row in data.test.pixels)
+    digits.cache_clear()
+    assert torch.equal(digits().test.pixels, data.test.pixels)
+
+
+def test_images_come_class_after_class() -> None:
+    labels = digits().test.by_class(3).labels
+    assert labels.tolist() == [c for c in range(10) for _ in range(3)]
+    with pytest.raises(InputError, match="class 0 has 4"):
+        digits().test.by_class(1000)
+
+
+def test_training_says_in_which_epoch_the_loss_was_lost() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((len(x), 10), math.nan) * self.scale
+
+    with pytest.raises(RunFailed, match="the loss became nan in epoch 1"):
+        train(Broken(), digits(), Recipe(2, 1e-3), torch.Generator())
+
+
+def test_training_leaves_the_handling_of_denormals_as_it_was() -> None:
+    tiny = torch.tensor(torch.finfo(torch.float32).tiny)
+    with flushed_denormals():
+        assert float(tiny / 2) == 0.0
+        with flushed_denormals():
+            pass
+        assert float(tiny / 2) == 0.0
+    assert float(tiny / 2) > 0.0
+
+
+def test_training_draws_from_its_generator_alone() -> None:
+    courses = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        draws = torch.Generator().manual_seed(0)
+        network = make_fc((1, 8, 8), [8], 10, generator=draws, dtype=torch.float32)
+        course = train(network, digits(), Recipe(1, 1e-2), draws, clock=lambda: 0.0)
+        courses.append(course)
+    assert courses[0] == courses[1]
+    assert courses[0].seconds == 0.0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 337])
+def test_the_rate_rises_once_to_its_top_and_falls(steps: int) -> None:
+    shares = [triangle(step, steps) for step in range(steps)]
+    top = shares.index(max(shares))
+    assert shares[: top + 1] == sorted(shares[: top + 1])
+    assert shares[top:] == sorted(shares[top:], reverse=True)
+    assert 0.0 < min(shares) and max(shares) == pytest.approx(1.0, abs=0.1)
+
+
+def test_alignment_is_one_for_the_labels_and_nothing_for_a_constant_shift() -> None:
+    labels = torch.arange(4).repeat_interleave(3)
+    equal = (labels[:, None] == labels).double()
+    assert centred_alignment(7 * equal + 2, labels) == pytest.approx(1.0)
+    assert centred_alignment(torch.eye(12), labels) < 0.7
+    assert effective_rank(torch.eye(12)) == pytest.approx(12.0)
+    assert effective_rank(torch.ones(12, 12)) == pytest.approx(1.0)
+    assert spectrum(equal)[:4].tolist() == pytest.approx([0.25] * 4)
+
+
+def test_intervals_know_a_worked_example() -> None:
+    mean, radius = mean_interval([1.0, 2.0, 3.0])
+    assert (mean, radius) == (2.0, pytest.approx(4.302653 / math.sqrt(3), rel=1e-6))
+    assert math.isnan(mean_interval([1.0])[1])
+    sizes = [8.0, 16.0, 32.0, 64.0]
+    slope, half = fitted_exponent(sizes, [3 * s**-0.5 for s in sizes])
+    assert slope == pytest.approx(-0.5) and half == pytest.approx(0.0, abs=1e-6)
+    assert math.isnan(fitted_exponent([8.0, 8.0, 8.0], [1.0, 2.0, 3.0])[0])
+
+
+def test_the_worst_of_several_is_printed_in_powers_of_ten() -> None:
+    records = [
+        Record("a", "smoke", {"seed": i}, {"e": v}, "c" * 16)
+        for i, v in enumerate((1e-16, 2.5e-13))
+    ]
+    assert worst(records, "e").text == "2.5e−13"
+    assert worst(records, "e").records == tuple(r.name for r in records)
+    assert worst([], "e").value is None

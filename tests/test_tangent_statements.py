@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reluctant.models import (
+    HARD,
+    Regime,
+    Soft,
+    ValueInput,
+    make_conv,
+    make_dgn,
+    make_dlgn,
+    make_fc,
+    make_residual,
+)
+from reluctant.properties import tangents
+from reluctant.properties.dependence import copied_parameters, redrawn_average
+from reluctant.properties.judging import judge
+from reluctant.properties.limits import FC_LIMIT
+from reluctant.properties.widths import (
+    Pair,
+    arc_cosine_products,
+    fitted_rate,
+    gate_products,
+    pair_of,
+    tangent_samples,
+)
+from reluctant.theory.statements import Statement, Trial
+from reluctant.theory.verdicts import EvidenceKind, Outcome
+
+SMALL = (
+    tangents.PATH_DECOUPLING,
+    tangents.FC_EXPECTATION,
+    tangents.DEPENDENT_GATES,
+    tangents.CONSTANT_INPUT,
+)
+MUTANTS = [(s, m.name) for s in SMALL for m in s.mutants]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def vectors(inputs: int = 2, seed: int = 0) -> Tensor:
+    return torch.randn(3, inputs, generator=seeded(seed), dtype=torch.float64)
+
+
+def make_gated(name: str, seed: int = 0) -> nn.Module:
+    g = seeded(seed)
+    value = make_fc(2, [3, 3], 2, generator=g)
+    made = {
+        "dgn": lambda: make_dgn(value, Regime.FRNPF_II, generator=g),
+        "soft dgn": lambda: make_dgn(value, Regime.DLNPF, generator=g, gate=Soft(4.0, 0.1)),
+        "copied": lambda: make_dgn(value, Regime.FRNPF_DI, generator=g),
+        "copied dlgn": lambda: make_dlgn(value, Regime.FRNPF_DI, generator=g),
+        "dlgn": lambda: make_dlgn(value, Regime.FRNPF_II, generator=g),
+        "ones": lambda: make_dlgn(
+            value,
+            Regime.FRNPF_II,
+            generator=g,
+            gate=HARD,
+            value_input=ValueInput.ONES,
+        ),
+    }
+    return made[name]().double()
+
+
+def make_own(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    g = seeded(seed)
+    signals = torch.randn(3, 1, 4, generator=g, dtype=torch.float64)
+    made = {
+        "fc": lambda: (make_fc(2, [2], generator=g), vectors(seed=seed)),
+        "biases": lambda: (make_fc(2, [2], generator=g, bias=True), vectors(seed=seed)),
+        "conv": lambda: (make_conv((1, 4), [2], generator=g, window=2), signals),
+        "residual": lambda: (make_residual(2, 2, skips=1, generator=g), vectors(seed=seed)),
+    }
+    module, x = made[name]()
+    return module.double(), x
+
+
+class Tied(nn.Module):
+    """Use one layer twice on a path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tied = nn.Linear(2, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tied(torch.relu(self.tied(x)))
+
+
+@pytest.mark.parametrize("name", ["fc", "biases", "conv", "residual"])
+def test_paths_decouple_on_every_network(name: str) -> None:
+    module, x = make_own(name, 2)
+    judgement = judge(tangents.PATH_DECOUPLING, Trial(module, x, seeded()))
+    assert judgement.outcome is Outcome.HOLDS
+    assert {c.kind for c in judgement.comparisons} == {EvidenceKind.EXACT}
+
+
+def test_drawn_bundles_share_weights() -> None:
+    module = make_fc(3, [4, 4], 2, generator=seeded()).double()
+    words = tangents.drawn_words(Trial(module, vectors(3), seeded(), patterns=2**8))
+    assert len(words) > 2
+    assert len({e for word in words for e in word}) <= 8
+    assert any(set(a) & set(b) for a in words for b in words if a != b)
+
+
+def test_a_path_that_meets_a_weight_twice_is_excluded() -> None:
+    trial = Trial(Tied().double(), vectors(), seeded())
+    judgement = judge(tangents.PATH_DECOUPLING, trial)
+    assert judgement.outcome is Outcome.NOT_IMPLIED
+    assert judgement.unmet[0].reason == "tied.weight can act twice on one path"
+    assert judgement.measured is not None and judgement.measured > 0.1
+
+
+@pytest.mark.parametrize("name", ["dgn", "soft dgn", "copied", "dlgn", "ones"])
+def test_the_expected_kernel_is_a_multiple_of_the_path_kernel(name: str) -> None:
+    for seed in range(3):
+        trial = Trial(make_gated(name, seed), vectors(seed=seed), seeded())
+        judgement = judge(tangents.FC_EXPECTATION, trial)
+        assert judgement.outcome is Outcome.HOLDS, judgement
+        assert judgement.comparisons[0].error_probability is None
+
+
+def test_a_wide_network_is_thinned_and_still_tried_by_every_pattern() -> None:
+    module = make_fc(5, [40, 40], 3, generator=seeded()).double()
+    judgement = judge(tangents.FC_EXPECTATION, Trial(module, vectors(5), seeded()))
+    assert judgement.outcome is Outcome.HOLDS
+    assert "gates thinned" in judgement.comparisons[0].what
+
+
+@pytest.mark.parametrize(
+    ("name", "hypothesis", "reason"),
+    [
+        ("biases", "bias-free", "hidden.0.bias is a bias"),
+        ("conv", "fully connected", "shares its weights among positions"),
+        ("residual", "fully connected", "joins or scales branches"),
+    ],
+)
+def test_the_expected_kernel_needs_its_hypotheses(name: str, hypothesis: str, reason: str) -> None:
+    module, x = make_own(name)
+    judgement = judge(tangents.FC_EXPECTATION, Trial(module, x, seeded()))
+    assert judgement.outcome is Outcome.NOT_IMPLIED
+    found = {u.hypothesis: u for u in judgement.unmet}
+    assert reason in found[hypothesis].reason
+    assert "architectures.py" in found[hypothesis].where
+
+
+def test_ones_replace_the_gram_matrix() -> None:
+    trial = Trial(make_gated("ones"), vectors(), seeded())
+    assert judge(tangents.CONSTANT_INPUT, trial).outcome is Outcome.HOLDS
+    control = judge(tangents.CONSTANT_INPUT, Trial(make_gated("dlgn"), vectors(), seeded()))
+    assert control.outcome is Outcome.NOT_IMPLIED
+    assert control.unmet[0].reason == "the paths begin at the data, not at ones"
+
+
+@pytest.mark.parametrize(("statement", "mutant"), MUTANTS, ids=[f"{s.id}-{m}" for s, m in MUTANTS])
+def test_mutants_are_refuted(statement: Statement, mutant: str) -> None:
+    fault = next(m for m in statement.mutants if m.name == mutant)
+    outcomes = set()
+    for seed in range(5):
+        name = "ones" if statement is tangents.CONSTANT_INPUT else "dgn"
+        trial = Trial(make_gated(name, seed), vectors(seed=seed), seeded())
+        judgement = judge(statement, trial, dict(fault.ingredients))
+        outcomes.add(judgement.outcome)
+        assert judgement.outcome is not Outcome.REFUTED or "is false" in judgement.reason
+    assert Outcome.REFUTED in outcomes
+
+
+@pytest.mark.parametrize("name", ["dgn", "soft dgn", "dlgn", "ones"])
+def test_independent_gates_obey_the_law(name: str) -> None:
+    trial = Trial(make_gated(name), vectors(), seeded())
+    assert judge(tangents.DEPENDENT_GATES, trial).outcome is Outcome.HOLDS
+
+
+@pytest.mark.parametrize("name", ["fc", "biases", "conv", "residual"])
+def test_own_gates_do_not_obey_the_law(name: str) -> None:
+    module, x = make_own(name, 3)
+    judgement = judge(tangents.DEPENDENT_GATES, Trial(module, x, seeded()))
+    assert judgement.outcome is Outcome.NOT_IMPLIED
+    assert "makes its gates from the weights on the paths" in judgement.unmet[0].reason
+    assert judgement.measured is not None and judgement.measured > 0.01
+
+
+@pytest.mark.parametrize("name", ["copied", "copied dlgn"])
+def test_features_that_start_as_copies_do_not_obey_the_law(name: str) -> None:
+    trial = Trial(make_gated(name), vectors(), seeded())
+    judgement = judge(tangents.DEPENDENT_GATES, trial)
+    assert judgement.outcome is Outcome.NOT_IMPLIED
+    assert "starts as a copy of value.hidden.0.weight" in judgement.unmet[0].reason
+    assert judgement.measured is not None and judgement.measured > 0.05
+    assert set(copied_parameters(trial.net)) == {
+        "gates.network.hidden.0.weight",
+        "gates.network.hidden.1.weight",
+    }
+
+
+def test_own_gates_hold_on_the_diagonal_at_depth_two_by_accident() -> None:
+    module, x = make_own("fc", 3)
+    found = redrawn_average(Trial(module, x, seeded()), 2.0)
+    assert found.tangent.kind is EvidenceKind.ROUNDING
+    gap = (found.tangent.mean - found.law).abs()
+    assert float(gap.diagonal().max()) < 1e-12
+    assert float(gap.max()) > 0.1
+
+
+def test_redrawing_leaves_the_module_alone() -> None:
+    module = make_gated("copied")
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    redrawn_average(Trial(module, vectors(), seeded()), 2.0)
+    assert all(torch.equal(p, before[name]) for name, p in module.named_parameters())
+
+
+def test_a_redraw_of_one_sign_pattern_is_the_modules_own_kernel() -> None:
+    value = make_fc(2, [2], generator=seeded(1)).double()
+    with torch.no_grad():
+        for parameter in value.parameters():
+            parameter.copy_(2.0 * parameter.sign())
+    x = vectors(seed=1)
+    total = torch.zeros(3, 3, dtype=torch.float64)
+    from reluctant.theory.tangents import ntk
+
+    first, last = value.hidden[0].weight, value.output.weight
+    for k in range(2**6):
+        signs = torch.tensor([1.0 - 2.0 * (k >> j & 1) for j in range(6)]).double()
+        with torch.no_grad():
+            first.copy_(2 * signs[:4].reshape(2, 2))
+            last.copy_(2 * signs[4:].reshape(1, 2))
+        total += ntk(value, x) / 2**6
+    found = redrawn_average(Trial(value, x, seeded()), 2.0)
+    torch.testing.assert_close(found.tangent.mean, total, rtol=1e-13, atol=1e-13)
+
+
+@pytest.fixture(scope="module")
+def limit_trial() -> Trial:
+    x = torch.tensor([[1.0, 2.0], [2.0, 1.0], [-2.0, 0.0]], dtype=torch.float64)
+    return Trial(make_fc(2, [3, 3], generator=seeded()).double(), x, seeded(7))
+
+
+def test_the_tangent_kernel_converges_at_rate_one_half(limit_trial: Trial) -> None:
+    judgement = judge(FC_LIMIT, limit_trial)
+    assert judgement.outcome is Outcome.HOLDS, judgement
+    words = [c.what for c in judgement.comparisons]
+    assert [w.rsplit(", ")[-1] for w in words[:3]] == [
+        "not no d",
+        "not c^(d−1)",
+        "not order-1 arc-cosine",
+    ]
+    rate = judgement.comparisons[-1]
+    assert rate.what == "rate of the error in w"
+    assert abs(float(rate.left) - 0.5) < float(torch.as_tensor(rate.bound)) < 0.25
+    assert not any(c.is_blind for c in judgement.comparisons)
+
+
+@pytest.mark.parametrize("mutant", FC_LIMIT.mutants, ids=[m.name for m in FC_LIMIT.mutants])
+def test_wrong_limits_are_refuted(limit_trial: Trial, mutant: object) -> None:
+    judgement = judge(FC_LIMIT, limit_trial, dict(mutant.ingredients))  # type: ignore[attr-defined]
+    assert judgement.outcome is Outcome.REFUTED
+
+
+def test_inputs_that_vanish_say_nothing() -> None:
+    module = make_fc(2, [3], generator=seeded()).double()
+    trial = Trial(module, torch.zeros(3, 2, dtype=torch.float64), seeded())
+    assert judge(FC_LIMIT, trial).outcome is None
+
+
+def test_one_input_coordinate_at_depth_two_has_no_rate() -> None:
+    pair = Pair(torch.tensor([[1.0], [2.0]], dtype=torch.float64), 2)
+    samples = tangent_samples(pair, seeded())
+    slope, half_width, _ = fitted_rate(samples, 2 * samples.gain**2, gate_products)
+    assert slope.numel() == half_width.numel() == 0
+    assert not pair.is_telling
+
+
+def test_the_pair_is_chosen_away_from_parallel_and_zero() -> None:
+    module = make_fc(2, [3], generator=seeded()).double()
+    x = torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [-2.0, 1.0]], dtype=torch.float64)
+    pair = pair_of(Trial(module, x, seeded()), 3)
+    assert not bool((pair.x[0] == 2 * pair.x[1]).all())
+    assert bool(pair.x.any(1).all())
+
+
+def test_random_gates_follow_the_order_zero_arc_cosine() -> None:
+    pair = Pair(torch.tensor([[1.0, 2.0], [-2.0, 0.0]], dtype=torch.float64), 2)
+    assert pair.is_telling
+    samples = tangent_samples(pair, seeded())
+    mean = gate_products(samples, 4).mean(0)
+    zero, first = (arc_cosine_products(order)(samples, 4)[0] for order in (0, 1))
+    assert float((mean - zero).abs().max()) < 0.02
+    assert float((mean - first).abs().max()) > 0.05
+
+
+def test_a_diagonal_of_the_kernel_matches_automatic_differentiation() -> None:
+    from reluctant.properties import widths
+
+    pair = Pair(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64), 4)
+    kernel, overlap = widths._drawn(pair, 8, 1, 1.3, seeded(5))
+    g = seeded(5)
+    sizes = [2, 8, 8, 8]
+    values, masks = [], []
+    feature = pair.x.T
+    for a, b in pairwise(sizes):
+        feature = torch.randn(b, a, generator=g, dtype=torch.float64) @ feature
+        masks.append((feature > 0).double())
+        feature = feature * masks[-1]
+        values.append(widths._signs((1, b, a), 1.3 / 8**0.5, g)[0].double().requires_grad_())
+    values.append(widths._signs((1, 8, 1), 1.3 / 8**0.5, g)[0].T.double().requires_grad_())
+    rows = []
+    for k in range(2):
+        z = pair.x[k]
+        for w, m in zip(values, masks, strict=False):
+            z = m[:, k] * (w @ z)
+        slopes = torch.autograd.grad((values[-1] @ z).sum(), values)
+        rows.append(torch.cat([s.flatten() for s in slopes]))
+    expected = torch.stack(rows) @ torch.stack(rows).T
+    torch.testing.assert_close(kernel[0], expected, rtol=1e-4, atol=1e-4)
+    assert overlap.shape == (1, 3, 2, 2)
+
+
+def test_bundles_of_a_part_are_bundles_of_the_whole() -> None:
+    module = make_fc(3, [4, 4], 2, generator=seeded()).double()
+    few = Trial(module, vectors(3), seeded(), paths=10)
+    found = tangents.words_of_a_part(few)
+    places = [{place for _, place in word} for word in found]
+    shapes = [12, 28, 36]  # where the entries of each of the three layers end
+    layers = [[sum(p >= end for end in shapes) for p in sorted(word)] for word in places]
+    assert found
+    assert all(word == [0, 1, 2] for word in layers)
+    assert judge(tangents.PATH_DECOUPLING, few).outcome is Outcome.HOLDS
+
+
+def test_a_large_network_is_measured_on_one_output() -> None:
+    module = make_fc(4, [60, 60], 10, generator=seeded()).double()
+    trial = Trial(module, vectors(4), seeded(), work=1e7)
+    found = redrawn_average(trial, 2.0)
+    assert found.net.output_size == 1
+    assert found.tangent.detail.startswith("drawn ")
+    judgement = judge(tangents.DEPENDENT_GATES, trial)
+    assert judgement.outcome is Outcome.NOT_IMPLIED
+    assert judgement.measured is not None and judgement.measured > 0.01
