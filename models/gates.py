@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -76,6 +76,7 @@ GateForm = Hard | Soft
 HARD = Hard()
 
 
+@runtime_checkable
 class Activation(Protocol):
     """Say what an architecture asks of whatever decides its gates."""
 

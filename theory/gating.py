@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 
-@torch.library.custom_op("reluctant::gate", mutates_args=())
+@torch.library.custom_op(
+    "reluctant::gate",
+    mutates_args=(),
+    schema="(Tensor q, float slope=0.0, float excess=0.0) -> Tensor",
+)
 def gate(q: Tensor, slope: float = 0.0, excess: float = 0.0) -> Tensor:
     r"""Turn gating pre-activations into gates.
 

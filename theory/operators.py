@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor
 Axis = tuple[int, int, int, int, int]  # taps, stride, dilation, padding before, padding after
 
 
+@runtime_checkable
 class Operator(Protocol):
     """Describe how one weight tensor acts, and how it folds kernels.
 
