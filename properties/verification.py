@@ -20,6 +20,12 @@ from reluctant.theory.verdicts import Counterexample, MutantResult, Outcome, Rep
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
+_UNCHECKED = (
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -126,7 +132,7 @@ def _searched(
             phases=tuple(phases),
             report_multiple_bugs=False,
             verbosity=Verbosity.quiet,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=_UNCHECKED,
         )
         return seed(seed_)(quiet(drawn))  # type: ignore[no-any-return]
 

@@ -151,6 +151,7 @@ def test_building_leaves_the_given_networks_alone() -> None:
     assert all(p.requires_grad for p in value.parameters())
 
 
+@pytest.mark.wrong_types
 def test_contradictions_are_refused() -> None:
     value = make_fc(3, [4], generator=seeded())
     with pytest.raises(InputError, match="FLNPF got none"):

@@ -224,7 +224,8 @@ def test_a_redraw_of_one_sign_pattern_is_the_modules_own_kernel() -> None:
     total = torch.zeros(3, 3, dtype=torch.float64)
     from reluctant.theory.tangents import ntk
 
-    first, last = value.hidden[0].weight, value.output.weight
+    weights = dict(value.named_parameters())
+    first, last = weights["hidden.0.weight"], weights["output.weight"]
     for k in range(2**6):
         signs = torch.tensor([1.0 - 2.0 * (k >> j & 1) for j in range(6)]).double()
         with torch.no_grad():

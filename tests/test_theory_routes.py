@@ -142,6 +142,7 @@ def test_a_network_with_too_many_paths_is_refused_with_the_count() -> None:
     assert caught.value.count == count
 
 
+@pytest.mark.wrong_types
 def test_the_four_normalisations() -> None:
     torch.manual_seed(0)
     widths = (4, 6)

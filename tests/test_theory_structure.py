@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import pytest
 import torch
@@ -36,6 +37,10 @@ def chain(*widths: int, bias: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers[:-1]).double()
 
 
+def weight(module: nn.Sequential, k: int) -> Tensor:
+    return dict(module.named_parameters())[f"{k}.weight"]
+
+
 def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
@@ -66,7 +71,7 @@ def test_depths_count_weight_layers_on_paths() -> None:
 
 
 def test_zero_padding_has_no_formula_for_its_paths() -> None:
-    def network(mode: str) -> nn.Module:
+    def network(mode: Literal["circular", "zeros"]) -> nn.Module:
         conv = nn.Conv1d(1, 2, 3, padding=1, padding_mode=mode, bias=False)
         return nn.Sequential(
             conv, nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 1)
@@ -97,7 +102,7 @@ def test_rounding_stays_within_its_bound_and_the_bound_is_not_idle() -> None:
 def test_a_pre_activation_that_cancels_up_to_rounding_is_undecided() -> None:
     module = chain(2, 1, 1)
     with torch.no_grad():
-        module[0].weight.copy_(torch.tensor([[0.1, -0.3]], dtype=torch.float64))
+        weight(module, 0).copy_(torch.tensor([[0.1, -0.3]], dtype=torch.float64))
     inputs = torch.tensor([[3.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     net = trace(module, inputs)
     assert undecided_gates(net, inputs, net.gates(inputs)) == 1
@@ -106,8 +111,8 @@ def test_a_pre_activation_that_cancels_up_to_rounding_is_undecided() -> None:
 def test_integers_are_never_undecided() -> None:
     module = chain(2, 1, 1)
     with torch.no_grad():
-        module[0].weight.copy_(torch.tensor([[1.0, -3.0]]))
-        module[2].weight.fill_(1.0)
+        weight(module, 0).copy_(torch.tensor([[1.0, -3.0]]))
+        weight(module, 2).fill_(1.0)
     inputs = torch.tensor([[3.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     net = trace(module, inputs)
     assert undecided_gates(net, inputs, net.gates(inputs)) == 0

@@ -217,6 +217,7 @@ def test_a_branch_that_feeds_only_gates_carries_no_paths() -> None:
     assert [w.name for w in (net.weights[node.weight] for node in net.weighted)] == [
         "values.weight"
     ]
-    (gate,) = [net.nodes[i] for i in net.value_nodes if isinstance(net.nodes[i], Gate)]
-    layer = net.gate_layers[gate.gate]
+    assert sum(isinstance(net.nodes[i], Gate) for i in net.value_nodes) == 1
+    (g,) = net.value_gates
+    layer = net.gate_layers[g]
     assert not layer.own and layer.hard and layer.source is not None

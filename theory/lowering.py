@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 
 from reluctant.theory import network
 from reluctant.theory.errors import UnsupportedOperation
@@ -300,7 +301,7 @@ class Lowering:
 
         def value() -> Any:
             values = {name: _value(item) for name, item in present.items()}
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n.name])
             with torch.no_grad():
                 return target(*args, **kwargs)  # type: ignore[operator]
 
@@ -310,7 +311,7 @@ class Lowering:
             (only,) = statics
 
             def move(t: Tensor) -> Tensor:
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: t)
+                args, kwargs = map_arg((node.args, node.kwargs), lambda n: t)
                 return target(*args, **kwargs)  # type: ignore[operator, no-any-return]
 
             return replace(only.view(move), node=call.name)
@@ -406,7 +407,7 @@ def arguments_of(node: fx.Node, lowered: Mapping[str, Lowered]) -> dict[str, Any
     def known(n: fx.Node) -> Any:
         return lowered[n.name]
 
-    args, kwargs = fx.node.map_arg((node.args, node.kwargs), known)
+    args, kwargs = map_arg((node.args, node.kwargs), known)
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return {**{str(i): a for i, a in enumerate(args)}, **kwargs}

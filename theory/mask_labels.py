@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 
 from reluctant.theory.labels import in_any_order, in_order, of_constants
 from reluctant.theory.lowering import MOVES, arguments_of
@@ -116,7 +117,7 @@ class MaskReader:
             return seen[node.args[0].name][node.args[1]]  # type: ignore[union-attr, index]
         present = [seen[n.name] for n in node.all_input_nodes]
         if not any(isinstance(p, _Labelled | _Winner) for p in present):
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: seen[n.name])
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: seen[n.name])
             return node.target(*args, **kwargs)  # type: ignore[operator]
         return self._called(node, arguments_of(node, seen))
 
@@ -144,7 +145,7 @@ class MaskReader:
         """Apply a move to as many fields at a time as the graph has examples."""
 
         def apply(t: Tensor) -> Tensor:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: t)
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: t)
             return node.target(*args, **kwargs)  # type: ignore[operator, no-any-return]
 
         count = torch.arange(self.batch).reshape(-1, *[1] * (labels.ndim - 1))

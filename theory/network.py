@@ -259,7 +259,7 @@ class PathNetwork:
             return self
         from reluctant.theory.tracing import trace
 
-        return trace(self.module, x)
+        return trace(self.module, x)  # pyright: ignore[reportReturnType]
 
     def gates(self, x: Tensor) -> list[Tensor]:
         r"""Run the module's own arithmetic on x and record every gate layer.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 
 Probe = Callable[[Mapping[str, Any]], Tensor]
 
@@ -80,5 +81,5 @@ class Program:
     def _value(self, node: fx.Node, values: Mapping[str, Any], x: Tensor) -> Any:
         if node.op == "placeholder":
             return x if node.name == self.data else self.bindings[node.name]()
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: values[n.name])
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n.name])
         return node.target(*args, **kwargs)  # type: ignore[operator]

@@ -285,7 +285,7 @@ def _lower(
 ) -> PathNetwork:
     lower = Lowering(batch=example.shape[0], dtype=example.dtype)
     bindings, data = _bind(module, twin, exported, lower, example)
-    output_name = exported.graph_signature.user_outputs[0]
+    output_name = next(iter(exported.graph_signature.user_outputs))
     for node in exported.graph.nodes:
         if node.op == "call_function":
             lower.lowered[node.name] = _lower_call(lower, node)
