@@ -18,7 +18,7 @@ from reluctant.theory.verdicts import (
     Verdict,
 )
 
-LIVE_SHARE = 0.2  # a check says nothing if fewer of its examples have a side that does not vanish
+LIVE = 2  # a check of several examples says nothing if fewer have a side that does not vanish
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,7 +199,7 @@ class Tally:
             worst = next(j for j in reversed(self.judgements) if j.outcome is Outcome.REFUTED)
             return Outcome.REFUTED, worst.reason
         unsure = [j for j in self.judgements if j.outcome is Outcome.INCONCLUSIVE]
-        if held and held >= LIVE_SHARE * (held + dead):
+        if held and held >= min(LIVE, held + dead):
             return Outcome.HOLDS, f"held in {held} of {held} examples that are not trivial"
         if self.count(Outcome.NOT_IMPLIED) and not held:
             first = next(j for j in self.judgements if j.unmet)

@@ -66,7 +66,7 @@ def verify_family(
             tally.counterexample = _counterexample(statement, family, specimen, judgement)
             raise _Refuted(judgement.reason)
 
-    for round_, wanted in enumerate((tries, 4 * tries)):  # again if too few were alive to say
+    for round_, wanted in enumerate((tries, 4 * tries, 16 * tries)):  # again if too few were alive to say
         try:
             _searched(family, wanted, seed_ + round_, [Phase.generate, Phase.shrink])(attempt)()
         except _Refuted:
