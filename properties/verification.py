@@ -66,7 +66,8 @@ def verify_family(
             tally.counterexample = _counterexample(statement, family, specimen, judgement)
             raise _Refuted(judgement.reason)
 
-    for round_, wanted in enumerate((tries, 4 * tries, 16 * tries)):  # again if too few were alive to say
+    # Once more, with more examples, where too few were alive to say.
+    for round_, wanted in enumerate((tries, 4 * tries, 16 * tries)):
         try:
             _searched(family, wanted, seed_ + round_, [Phase.generate, Phase.shrink])(attempt)()
         except _Refuted:

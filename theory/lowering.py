@@ -258,7 +258,9 @@ class Lowering:
     ) -> Path:
         """Append values that are neither data nor trained."""
         value = value.detach().double().expand(tuple(shape))
-        magnitude = value.abs() if magnitude is None else magnitude.detach().double().expand(tuple(shape))
+        magnitude = (
+            value.abs() if magnitude is None else magnitude.detach().double().expand(tuple(shape))
+        )
         return self.add(
             network.Constant, call, shape, value=value, magnitude=magnitude, is_input=is_input
         )
