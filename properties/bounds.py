@@ -13,6 +13,9 @@ from reluctant.theory.rounding import absolute_output, gamma, roundings
 from reluctant.theory.verdicts import EvidenceKind
 
 _EXACT_BELOW = 2.0**53
+# What gradual underflow can add: 2^-1074 a product, with room for 2^52 such products and what
+# multiplies them. Soft gates far from 0 make factors as small as that.
+UNDERFLOW = torch.finfo(torch.float64).tiny
 
 
 def are_integers(tensors: Iterable[Tensor]) -> bool:
@@ -51,7 +54,7 @@ def output_tolerance(
     size = absolute_output(net, x, gates).reshape(x.shape[0], -1)
     if is_integral(net, x, gates, net.weight_values()) and float(size.max()) < _EXACT_BELOW:
         return 0.0, EvidenceKind.EXACT
-    return passes * gamma(roundings(net), x.dtype) * size, EvidenceKind.ROUNDING
+    return passes * gamma(roundings(net), x.dtype) * size + UNDERFLOW, EvidenceKind.ROUNDING
 
 
 def kernel_tolerance(
@@ -82,7 +85,7 @@ def kernel_tolerance(
     integral = is_integral(net, x, gates, []) and float(variance).is_integer()
     if integral and size.numel() and float(size.max()) < _EXACT_BELOW:
         return 0.0, EvidenceKind.EXACT
-    return passes * gamma(4 * roundings(net) + 8) * size, EvidenceKind.ROUNDING
+    return passes * gamma(4 * roundings(net) + 8) * size + UNDERFLOW, EvidenceKind.ROUNDING
 
 
 def spectral_tolerance(matrix: Tensor) -> float:

@@ -59,7 +59,7 @@ def load_profile(name: str) -> None:
             max_examples=examples,
             deadline=None,  # an export takes as long as it takes
             print_blob=profile != "dev",
-            derandomize=profile == "ci",
+            derandomize=profile in ("smoke", "ci"),
         )
     settings.load_profile(name)
 
