@@ -12,9 +12,20 @@ from reluctant.theory.statements import Statement
 @cache
 def statements() -> tuple[Statement, ...]:
     """Return every statement, in the order of the theory."""
-    from reluctant.properties import convolution, dual, gated, skips, tangents
+    from reluctant.properties import (
+        convolution,
+        frozen_gates,
+        gated,
+        path_kernels,
+        path_sums,
+        skips,
+        symmetries,
+        tangents,
+        value_tangents,
+    )
 
-    groups = (dual, tangents, convolution, skips, gated)
+    duality = (path_sums, path_kernels, symmetries, value_tangents, frozen_gates)
+    groups = (*duality, tangents, convolution, skips, gated)
     return tuple(statement for group in groups for statement in group.STATEMENTS)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance, output_tolerance
+from reluctant.properties.own_gates import following_gates
 from reluctant.properties.thinning import thinned
 from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk
 from reluctant.theory.network import Gates, PathNetwork
@@ -110,13 +111,7 @@ def _held(trial: Trial, term: PathNetwork) -> Gates:
 
 def _recomputed(trial: Trial, term: PathNetwork) -> Gates:
     """Let own gates follow what arrives along the paths of one sub-network."""
-    gates = list(trial.gates)
-    for g in term.value_gates:
-        layer = term.gate_layers[g]
-        if layer.kind == "relu" and layer.own and layer.source is not None:
-            q = term.forward(trial.x.double(), gates, trial.weights, output=layer.source)
-            gates[g] = (q > 0).double()
-    return gates
+    return following_gates(term, trial.x, trial.gates, trial.weights)
 
 
 def output_is_a_sum_over_subnetworks(

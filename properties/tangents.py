@@ -18,8 +18,9 @@ from reluctant.properties.dependence import (
     following_average,
     redrawn_average,
 )
-from reluctant.properties.dual import few_paths
+from reluctant.properties.hadamard import gate_overlap, input_gram, layer_gates
 from reluctant.properties.limits import FC_LIMIT
+from reluctant.properties.listing import few_paths
 from reluctant.properties.thinning import Thinned, thinned
 from reluctant.properties.weights import absolute_outputs, weight_entries
 from reluctant.theory.counts import rough_count
@@ -171,32 +172,11 @@ PATH_DECOUPLING = Statement(
 )
 
 
-def data_gram(net: PathNetwork, x: Tensor) -> Tensor:
-    """Return the Gram matrix of what enters the paths: the inputs, or a constant in their place."""
-    flat = x.double().flatten(1)
-    for i in net.value_nodes:
-        node = net.nodes[i]
-        if isinstance(node, Constant) and node.is_input:
-            flat = node.value.double().flatten()[None].expand(x.shape[0], -1)
-    return flat @ flat.T
-
-
 def _chain(trial: Trial) -> DenseChain:
     chain = dense_chain(trial.net)
     if chain is None:
         raise CannotTry("the formula is one for a chain of dense layers")
     return chain
-
-
-def hadamard_kernel(net: PathNetwork, gram: Tensor, gates: Sequence[Tensor]) -> Tensor:
-    """Return Σ ⊙ Λ of a dense chain, no propagation."""
-    chain = dense_chain(net)
-    assert chain is not None
-    kernel = gram
-    for g, width in zip(chain.gate_of, chain.hidden, strict=True):
-        flat = None if g is None else gates[g].double().flatten(1)
-        kernel = kernel * (float(width) if flat is None else flat @ flat.T)
-    return kernel
 
 
 def averaged(average: Average, right: Tensor, part: Thinned, what: str = "") -> Comparison:
@@ -238,13 +218,14 @@ def tangent_kernel_is_proportional(
     trial: Trial,
     coefficient: Coefficient = times_depth,
     average: Callable[[Trial, Thinned], Average] = _held,
-    gram: Callable[[PathNetwork, Tensor], Tensor] = data_gram,
+    gram: Callable[[PathNetwork, Tensor], Tensor] = input_gram,
     of: Callable[[Trial], Thinned] = _part,
 ) -> Sequence[Comparison]:
     """Compare the averaged tangent kernel with d σ^(2(d−1)) Σ ⊙ Λ, traced over the outputs."""
     chain = _chain(trial)
     part = of(trial)
-    kernel = hadamard_kernel(trial.net, gram(trial.net, part.x), part.gates)
+    overlap = gate_overlap(layer_gates(chain, part.gates), chain.hidden)
+    kernel = gram(trial.net, part.x) * overlap
     right = coefficient(len(chain.layers), SIGMA) * part.net.output_size * kernel
     return [averaged(average(trial, part), right, part)]
 

@@ -1,0 +1,137 @@
+"""Statements of sums over paths: the output, and the number of paths (npf, dlgn)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import comb, prod
+
+import torch
+from torch import Tensor
+
+from reluctant.properties.bounds import output_tolerance
+from reluctant.theory.counts import count_paths, rough_count
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.paths import paths
+from reluctant.theory.statements import Comparison, Hypothesis, Kind, Mutant, Statement, Trial
+from reluctant.theory.structure import counted_shape
+from reluctant.theory.verdicts import EvidenceKind, Unmet
+
+
+def _recorded(trial: Trial) -> list[Tensor]:
+    return trial.gates
+
+
+def _with_a_flip(trial: Trial) -> list[Tensor]:
+    first = trial.net.value_gates[0] if trial.net.value_gates else None
+    return [1 - g if k == first else g for k, g in enumerate(trial.gates)]
+
+
+def output_is_feature_times_value(
+    trial: Trial, gates: Callable[[Trial], list[Tensor]] = _recorded
+) -> Sequence[Comparison]:
+    """Compare the module's own output with ⟨φ(x), v⟩."""
+    net, recorded = trial.net, gates(trial)
+    bound, kind = output_tolerance(net, trial.x, trial.gates)
+    if rough_count(net) <= trial.paths:
+        right = paths(net, trial.x, gates=recorded, limit=trial.paths).output()
+        if right.shape[1] < trial.output.shape[1]:  # outputs that no path reaches
+            right = torch.cat(
+                [right, right.new_zeros(len(right), trial.output.shape[1] - right.shape[1])], 1
+            )
+        what = "module against listed paths"
+    else:
+        right = net.forward(trial.x.double(), recorded, trial.weights).reshape(trial.x.shape[0], -1)
+        what = "module against paths with recorded gates"
+    return [Comparison(trial.output, right, bound, kind, what=what)]
+
+
+INNER_PRODUCT = Statement(
+    id="dual.inner-product",
+    title="The output is the inner product of neural path feature and neural path value.",
+    kind=Kind.EXACT,
+    latex=r"f(x) = \langle \phi(x), v \rangle",
+    sources=("npf, section 2", "dlgn, section 3"),
+    hypotheses=(),
+    claim=output_is_feature_times_value,
+    mutants=(Mutant("one layer of gates flipped", {"gates": _with_a_flip}),),
+    controls="GELU, softmax attention and batch norm in training mode are refused by name.",
+)
+
+
+def _counted(net: PathNetwork) -> Unmet | None:
+    if counted_shape(net) is not None:
+        return None
+    return Unmet(
+        "a shape with a formula",
+        "the network is no dense chain, no circular convolution with global average pooling and dense layers, and no "
+        "residual chain of equal widths",
+        net.nodes[net.output].place,
+    )
+
+
+COUNTED = Hypothesis(
+    "a shape with a formula",
+    "Fully connected; circular convolution, pooled, then dense; or residual.",
+    _counted,
+)
+
+
+def number_of_paths_has_a_formula(
+    trial: Trial, exponent: int = -1, choose: Callable[[int, int], int] = comb
+) -> Sequence[Comparison]:
+    """Compare the exact count with the formula of the network's shape, per output, no biases."""
+    shape = counted_shape(trial.net)
+    assert shape is not None
+    counted = count_paths(trial.net, trial.x, output=0)
+    last = shape.dense[-1] if shape.dense else 1
+    if shape.skips:
+        w, b, depth = shape.dense[0], shape.skips, shape.block_depth
+        formula = shape.inputs * sum(
+            choose(b, i) * w ** ((i + 2) * depth + exponent) for i in range(b + 1)
+        )
+    else:
+        formula = (
+            shape.inputs
+            * prod(shape.windows)
+            * prod(shape.filters)
+            * prod(shape.dense)
+            * last ** (exponent + 1)
+        )
+    sides = [torch.tensor([float(v % 2**40)], dtype=torch.float64) for v in (counted, formula)]
+    if counted != formula:  # equal remainders must not hide a difference
+        sides = [
+            torch.tensor([float(counted)], dtype=torch.float64),
+            torch.tensor([float(formula)], dtype=torch.float64),
+        ]
+        if float(sides[0]) == float(sides[1]):
+            sides[1] = sides[1] + sides[1].abs() * 2**-52 + 1
+    return [
+        Comparison(
+            sides[0],
+            sides[1],
+            0.0,
+            EvidenceKind.EXACT,
+            what=f"{counted} counted, {formula} by the formula",
+        )
+    ]
+
+
+PATH_COUNT = Statement(
+    id="dual.path-count",
+    title="The number of paths is a product of widths, windows and sizes.",
+    kind=Kind.EXACT,
+    latex=r"P = n_{in} w^{d-1}, \quad "
+    r"c_{in} n_{in} (w_{cv} w)^{d_{cv}} w^{d_{fc}-1}, \quad n_{in} \sum_i \binom{b}{i} w^{(i+2) d_{blk} - 1}",
+    sources=("npf, section 2", "dlgn, section 3"),
+    hypotheses=(COUNTED,),
+    claim=number_of_paths_has_a_formula,
+    mutants=(
+        Mutant("one width more in the product", {"exponent": 0}),
+        Mutant(
+            "no binomial coefficients, or one width more", {"choose": lambda n, k: 1, "exponent": 1}
+        ),
+    ),
+    controls="Zero padding gives fewer paths than the formula.",
+)
+
+STATEMENTS = (INNER_PRODUCT, PATH_COUNT)
