@@ -48,11 +48,15 @@ def judge(
 ) -> Judgement:
     """Try a statement once.
 
+    Every judgement draws from the trial's seed on, so that its outcome does not depend on what
+    was judged before.
+
     Args:
         statement: Statement to try.
         trial: Module, inputs and randomness.
         ingredients: Replacements of the claim's ingredients, for a mutant.
     """
+    trial.generator.manual_seed(trial.generator.initial_seed())
     unmet = statement.unmet(trial.net)
     if statement.uses_kernel:
         work = kernel_work(trial.net) * trial.x.shape[0] ** 2

@@ -6,36 +6,22 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from reluctant.properties.catalogue import select
 from reluctant.properties.expectations import expected_outcomes
 from reluctant.properties.families import FAMILIES, Family, Specimen
-from reluctant.properties.judging import Judgement, Tally, describe, judge
+from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
+from reluctant.properties.pools import Pool, make_trial, pool
 from reluctant.theory.statements import Mutant, Statement, Trial
 from reluctant.theory.verdicts import Counterexample, MutantResult, Outcome, Report, Verdict
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
-_UNCHECKED = (
-    HealthCheck.too_slow,
-    HealthCheck.data_too_large,
-    HealthCheck.filter_too_much,
-    HealthCheck.large_base_example,
-)
+_PATIENCE = 20  # specimens looked at for each example that is wanted
+_STRIDE = 4  # specimens of a family that a mutant is tried on before the next family's turn
 Progress = Callable[[str, int, int], None]
-
-
-class _Refuted(AssertionError):
-    """Tell Hypothesis that an example refutes the statement, so that it shrinks."""
-
-
-def make_trial(specimen: Specimen) -> Trial:
-    """Return a trial of a drawn specimen."""
-    return Trial(specimen.module, specimen.x, torch.Generator().manual_seed(specimen.seed))
 
 
 def verify_family(
@@ -46,7 +32,8 @@ def verify_family(
     Args:
         statement: Statement to try.
         family: Family to draw from.
-        examples: Number of specimens.
+        examples: Number of specimens on which something is to be compared. Those on which both
+            sides vanish are counted apart, and replaced, at most 20 times as many.
         seed_: Seed of the draws.
 
     Returns:
@@ -55,24 +42,18 @@ def verify_family(
     tally = Tally(statement)
     admitted = expected_outcomes(statement, family.name)
     applies = admitted[0] is not Outcome.NOT_IMPLIED
-    tries = examples if applies else min(examples, _UNEXPECTED_TO_APPLY)
+    wanted = examples if applies else min(examples, _UNEXPECTED_TO_APPLY)
+    holding = min(LIVE, wanted) if applies else 0
     started = time.perf_counter()
-
-    def attempt(specimen: Specimen) -> None:
-        trial = make_trial(specimen)
+    specimens = pool(family, seed_)
+    for position, trial in enumerate(specimens.head(_PATIENCE * wanted)):
         judgement = judge(statement, trial)
         tally.add(judgement)
         if judgement.outcome is Outcome.REFUTED:
-            tally.counterexample = _counterexample(statement, family, specimen, judgement)
-            raise _Refuted(judgement.reason)
-
-    # Once more, with more examples, where too few were alive to say.
-    for round_, wanted in enumerate((tries, 4 * tries, 16 * tries)):
-        try:
-            _searched(family, wanted, seed_ + round_, [Phase.generate, Phase.shrink])(attempt)()
-        except _Refuted:
+            tally.counterexample = _smallest(statement, specimens, position, trial)
             break
-        if not applies or tally.count(Outcome.HOLDS) >= min(2, tries):
+        compared = len(tally.judgements) - tally.count(None)
+        if compared >= wanted and tally.count(Outcome.HOLDS) >= holding:
             break
     verdict = tally.verdict(family.name, admitted[0], time.perf_counter() - started)
     return replace(verdict, expected=verdict.outcome) if verdict.outcome in admitted else verdict
@@ -96,57 +77,37 @@ def hunt(
         seed_: Seed of the draws.
     """
     tried = 0
-    for family in families:
-        if expected_outcomes(statement, family.name) == (Outcome.NOT_IMPLIED,):
-            continue
-        found: list[str] = []
-
-        def attempt(specimen: Specimen, found: list[str] = found) -> None:
-            nonlocal tried
-            tried += 1
-            judgement = judge(statement, make_trial(specimen), dict(mutant.ingredients))
-            if judgement.outcome is Outcome.REFUTED:
-                found.append(judgement.reason)
-                raise _Refuted(judgement.reason)
-
-        try:
-            _searched(family, examples, seed_, [Phase.generate])(attempt)()
-        except _Refuted:
-            return MutantResult(
-                statement.id, mutant.name, True, tried, f"{family.name}: {found[-1]}"
-            )
+    fit = [f for f in families if expected_outcomes(statement, f.name) != (Outcome.NOT_IMPLIED,)]
+    for start in range(0, examples, _STRIDE):
+        for family in fit:
+            for trial in pool(family, seed_).head(min(_STRIDE, examples - start), start):
+                tried += 1
+                judgement = judge(statement, trial, dict(mutant.ingredients))
+                if judgement.outcome is Outcome.REFUTED:
+                    found = f"{family.name}: {judgement.reason}"
+                    return MutantResult(statement.id, mutant.name, True, tried, found)
     return MutantResult(statement.id, mutant.name, False, tried, "never noticed")
 
 
-def _searched(
-    family: Family, examples: int, seed_: int, phases: Iterable[Phase]
-) -> Callable[[Callable[[Specimen], None]], Callable[[], None]]:
-    def wrap(attempt: Callable[[Specimen], None]) -> Callable[[], None]:
-        def anonymous(specimen: Specimen) -> None:
-            attempt(specimen)
+def _smallest(statement: Statement, specimens: Pool, position: int, trial: Trial) -> Counterexample:
+    """Return the smallest counterexample like the one that was met."""
 
-        drawn: Any = given(family.specimens)(anonymous)
-        quiet = settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            phases=tuple(phases),
-            report_multiple_bugs=False,
-            verbosity=Verbosity.quiet,
-            suppress_health_check=_UNCHECKED,
-        )
-        return seed(seed_)(quiet(drawn))  # type: ignore[no-any-return]
+    def refutes(specimen: Specimen) -> bool:
+        return judge(statement, make_trial(specimen)).outcome is Outcome.REFUTED
 
-    return wrap
+    specimen = specimens.shrink(refutes, position)
+    if specimen is not None:
+        trial = make_trial(specimen)
+    return _counterexample(statement, specimens.family, trial, judge(statement, trial))
 
 
 def _counterexample(
-    statement: Statement, family: Family, specimen: Specimen, judgement: Judgement
+    statement: Statement, family: Family, trial: Trial, judgement: Judgement
 ) -> Counterexample:
     failed = next(c for c in judgement.comparisons if not c.holds)
     numbers = {
-        "weights": {name: p.detach().tolist() for name, p in specimen.module.named_parameters()},
-        "x": specimen.x.tolist(),
+        "weights": {name: p.detach().tolist() for name, p in trial.module.named_parameters()},
+        "x": trial.x.tolist(),
         "left": failed.left.detach().tolist(),
         "right": failed.right.detach().tolist(),
     }

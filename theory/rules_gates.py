@@ -87,7 +87,7 @@ def _pooled_maximum(
         winners = (candidates == best).to(q.dtype)
         if ties == "shared":
             return winners / winners.sum(1, keepdim=True)
-        return torch.zeros_like(winners).scatter_(1, winners.argmax(1, keepdim=True), 1.0)
+        return winners * (winners.cumsum(1) == 1)
 
     candidates = lower.reindex(call, [path], windows.move())
     picked = lower.gate(
@@ -173,7 +173,7 @@ def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties
         winners = (candidates == candidates.amax(1, keepdim=True)).to(candidates.dtype)
         if ties == "shared":
             return winners / winners.sum(1, keepdim=True)
-        return torch.zeros_like(winners).scatter_(1, winners.argmax(1, keepdim=True), 1.0)
+        return winners * (winners.cumsum(1) == 1)
 
     candidates = lower.reindex(call, [moved], whole.move())
     picked = lower.gate(
