@@ -14,6 +14,7 @@ def statements() -> tuple[Statement, ...]:
     """Return every statement, in the order of the theory."""
     from reluctant.properties import (
         convolution,
+        convolution_tangents,
         frozen_gates,
         gated,
         path_kernels,
@@ -25,7 +26,7 @@ def statements() -> tuple[Statement, ...]:
     )
 
     duality = (path_sums, path_kernels, symmetries, value_tangents, frozen_gates)
-    groups = (*duality, tangents, convolution, skips, gated)
+    groups = (*duality, tangents, convolution, convolution_tangents, skips, gated)
     return tuple(statement for group in groups for statement in group.STATEMENTS)
 
 

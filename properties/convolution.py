@@ -11,14 +11,11 @@ from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties import shifts
-from reluctant.properties.averages import tangent_average
-from reluctant.properties.bounds import is_integral, kernel_tolerance, output_tolerance
+from reluctant.properties.bounds import is_integral, output_tolerance
+from reluctant.properties.rotations import all_rotations, as_recorded, rotation_sum
 from reluctant.properties.shifts import Shift, kernel_bound, some, symmetry
-from reluctant.properties.thinning import thinned
-from reluctant.theory.counts import count_paths
 from reluctant.theory.kernels import npk
-from reluctant.theory.network import Constant, Gates, PathNetwork, Weighted
-from reluctant.theory.paths import paths
+from reluctant.theory.network import Constant, Gates, PathNetwork
 from reluctant.theory.pooled import (
     PooledChain,
     fed,
@@ -28,11 +25,9 @@ from reluctant.theory.pooled import (
 )
 from reluctant.theory.rounding import absolute_output, gamma, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
-from reluctant.theory.symmetry import orbit, rotate
-from reluctant.theory.tracing import trace
+from reluctant.theory.symmetry import rotate
 from reluctant.theory.verdicts import EvidenceKind
 
-_SIGMA_CV, _SIGMA_FC = 2.0, 0.5  # different, not 1, and powers of two
 _MANY = 24  # inputs among which ties are looked for
 _SOURCES = ("dlgn, on convolution with global pooling", "ckl, on convolution")
 
@@ -98,94 +93,12 @@ EQUIVARIANT = Statement(
 )
 
 
-def _all_rotations(sizes: Sequence[int]) -> tuple[Shift, ...]:
-    return orbit(sizes, (1,) * len(sizes))
-
-
 def _only_none(sizes: Sequence[int]) -> tuple[Shift, ...]:
     return ((0,) * len(sizes),)
 
 
-def _as_recorded(net: PathNetwork, chain: PooledChain, gates: Gates) -> list[Tensor]:
-    return list(gates)
-
-
-def rotation_sum(
-    trial: Trial,
-    chain: PooledChain,
-    rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = _all_rotations,
-    winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = _as_recorded,
-) -> tuple[Tensor, Tensor]:
-    r"""Sum overlaps over rotations, and bound the rounding of the sum.
-
-    .. math::
-        \sum_r \sum_i x(i)\, \mathrm{rot}(x', r)(i)\, \mathrm{overlap}(i, x, \mathrm{rot}(x', r))
-
-    Every path is listed where there are few. Else the paths are added by forward passes with all
-    weights 1, fed with :math:`x \odot \mathrm{rot}(x', r)` and gated by the product of the gates.
-
-    Args:
-        trial: Trial with the network.
-        chain: Its shape.
-        rotations: Shifts to sum over, given the sizes.
-        winners: Gates to use, given the recorded ones.
-
-    Returns:
-        The sum for the first output, and the bound, both of shape (n, n).
-    """
-    net, turned = without_factor(trial.net), rotations(trial.net.input_shape[1:])
-    few = count_paths(net, trial.x) <= trial.paths
-    found, size = (_listed if few else _passed)(
-        trial, turned, lambda at, gates: winners(at, chain, gates)
-    )
-    gates = winners(net, chain, trial.gates)
-    if is_integral(net, trial.x, gates, []) and float(size.max()) < 2.0**53:
-        return found, torch.zeros_like(found)
-    additions = (trial.paths if few else 0) + trial.x[0].numel() + len(turned) + 8
-    return found, gamma(additions + 4 * roundings(net)) * size
-
-
-Chosen = Callable[[PathNetwork, Gates], list[Tensor]]
-
-
-def _listed(trial: Trial, turned: Sequence[Shift], chosen: Chosen) -> tuple[Tensor, Tensor]:
-    """Add x(i) x'(i) overlap(i, x, x') over listed paths; and the absolute values of that."""
-    n = len(trial.x)
-    stacked = torch.cat([trial.x, *(rotate(trial.x, r) for r in turned)])
-    net = trace(trial.module, stacked)
-    listed = paths(net, stacked, gates=chosen(net, net.gates(stacked)), limit=trial.paths)
-    overlap = listed.overlap(0)
-
-    def total(t: Tensor) -> Tensor:
-        blocks = [slice((k + 1) * n, (k + 2) * n) for k in range(len(turned))]
-        parts = [torch.einsum("ni,mi,inm->nm", t[:n], t[b], overlap[:, :n, b]) for b in blocks]
-        return torch.stack(parts).sum(0)
-
-    return total(listed.x), total(listed.x.abs())
-
-
-def _passed(trial: Trial, turned: Sequence[Shift], chosen: Chosen) -> tuple[Tensor, Tensor]:
-    """Add the same by forward passes with all weights 1, a pair of inputs an example."""
-    net, n = without_factor(trial.net), len(trial.x)
-    ones = [torch.ones(w.shape, dtype=torch.float64) for w in net.weights]
-    mine = chosen(net, trial.gates)
-
-    def pairs(left: Tensor, right: Tensor) -> Tensor:
-        return (left.double()[:, None] * right.double()[None]).flatten(0, 1)
-
-    total = torch.zeros(2, n, n, dtype=torch.float64)
-    for shift in turned:
-        moved = rotate(trial.x, shift)
-        gates = [pairs(a, b) for a, b in zip(mine, chosen(net, net.gates(moved)), strict=True)]
-        product = pairs(trial.x, moved)
-        for k, fed_with in enumerate((product, product.abs())):
-            output = net.forward(fed_with, gates, ones, sources=False)
-            total[k] += output.flatten(1)[:, 0].reshape(n, n)
-    return total[0], total[1]
-
-
 def kernel_is_a_sum_over_rotations(
-    trial: Trial, rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = _all_rotations
+    trial: Trial, rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = all_rotations
 ) -> Sequence[Comparison]:
     """Compare the propagated kernel with the sum over rotations, path by path."""
     net, chain = trial.net, pooled_chain(trial.net)
@@ -283,79 +196,6 @@ INVARIANT = Statement(
 )
 
 
-def _beta(d_cv: int, d_fc: int) -> float:
-    return (
-        d_cv * _SIGMA_CV ** (2 * (d_cv - 1)) * _SIGMA_FC ** (2 * d_fc)
-        + d_fc * _SIGMA_CV ** (2 * d_cv) * _SIGMA_FC ** (2 * (d_fc - 1))
-    )  # fmt: skip
-
-
-def _beta_of_convolutions(d_cv: int, d_fc: int) -> float:
-    return d_cv * _SIGMA_CV ** (2 * (d_cv - 1)) * _SIGMA_FC ** (2 * d_fc)
-
-
-def _beta_of_all_weights(d_cv: int, d_fc: int) -> float:
-    return (d_cv + d_fc) * _SIGMA_CV ** (2 * d_cv) * _SIGMA_FC ** (2 * d_fc)
-
-
-def tangent_kernel_is_proportional(
-    trial: Trial, beta: Callable[[int, int], float] = _beta
-) -> Sequence[Comparison]:
-    """Compare the expected tangent kernel, by enumeration or sampling of signs, with β H."""
-    net, chain = trial.net, pooled_chain(trial.net)
-    if chain is None:
-        raise CannotTry("β is defined for convolutions pooled once, over all positions")
-    sigma = {net.weights[node.weight].name: _SIGMA_FC for node in net.weighted}
-    sigma |= {net.weights[node.weight].name: _SIGMA_CV for node in _layers(net, chain.convolutions)}
-    small = thinned(trial, sigma)
-    x, gates = small.x, small.gates
-    average = tangent_average(trial, sigma, gates=gates, x=x)
-    depths, outputs = (len(chain.convolutions), len(chain.dense)), net.output_size
-    h = npk(net, x, x, output=0, gates=(gates, gates))
-    off, _ = kernel_tolerance(net, x, gates)
-    bound = average.half_width + outputs * _beta(*depths) * torch.as_tensor(off)
-    sampled = average.kind is EvidenceKind.STATISTICAL
-    return [
-        Comparison(
-            average.mean,
-            outputs * beta(*depths) * h,
-            bound,
-            EvidenceKind.STATISTICAL if sampled else EvidenceKind.ROUNDING,
-            what=f"E[K_v] over {'drawn' if sampled else 'all'} signs against β H",
-            error_probability=average.error_probability,
-            rival=outputs * _beta_of_convolutions(*depths) * h if sampled else None,
-        )
-    ]
-
-
-def _layers(net: PathNetwork, nodes: Sequence[int]) -> list[Weighted]:
-    return [node for node in (net.nodes[i] for i in nodes) if isinstance(node, Weighted)]
-
-
-NTK = Statement(
-    id="conv.ntk",
-    title="With fixed gates the expected tangent kernel is a multiple of the path kernel.",
-    kind=Kind.EXPECTED,
-    latex=(
-        r"E[K_v] = \beta_{cv} H, \quad \beta_{cv} = d_{cv} \sigma_{cv}^{2(d_{cv}-1)} "
-        r"\sigma_{fc}^{2 d_{fc}} + d_{fc} \sigma_{cv}^{2 d_{cv}} \sigma_{fc}^{2(d_{fc}-1)}"
-    ),
-    sources=_SOURCES,
-    hypotheses=(shifts.AVERAGED, shifts.ALL_SHIFTS, needs.BIAS_FREE, needs.UNTIED),
-    claim=tangent_kernel_is_proportional,
-    uses_kernel=True,
-    mutants=(
-        Mutant("d_fc left out", {"beta": _beta_of_convolutions}),
-        Mutant("σ^(2d) for σ^(2(d−1))", {"beta": _beta_of_all_weights}),
-    ),
-    controls="d_fc left out of β.",
-    note=(
-        f"Tried at σ_cv = {_SIGMA_CV:g}, σ_fc = {_SIGMA_FC:g}; K_v is the trace over the outputs. "
-        "E[K_v] = β H needs no circular padding; its form as a sum over rotations does."
-    ),
-)
-
-
 def _ones(shape: Sequence[int]) -> Tensor:
     return torch.ones(*shape, dtype=torch.float64)
 
@@ -410,7 +250,7 @@ def _with_ties(trial: Trial, chain: PooledChain) -> Trial:
 def maximum_is_shift_invariant(
     trial: Trial,
     examples: Callable[[Trial, PooledChain], Trial] = shifts.without_ties,
-    winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = _as_recorded,
+    winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = as_recorded,
 ) -> Sequence[Comparison]:
     """Compare H(rot(x, r), x') with H(x, x'), and H with the sum over rotations, no 1/n²."""
     chain = pooled_chain(trial.net)
@@ -454,4 +294,4 @@ MAX_POOL = Statement(
     revisits_gates=True,
 )
 
-STATEMENTS = (EQUIVARIANT, ROTATION_SUM, INVARIANT, NTK, CONSTANT_INPUT, MAX_POOL)
+STATEMENTS = (EQUIVARIANT, ROTATION_SUM, INVARIANT, CONSTANT_INPUT, MAX_POOL)

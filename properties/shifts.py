@@ -80,34 +80,21 @@ SHARED_TIES = Hypothesis(
 )
 
 
-def _averaged(net: PathNetwork) -> Unmet | None:
-    chain = pooled_chain(net)
-    if chain is not None and chain.by == "average":
-        return None
-    why = "the network is no chain of convolutions of stride 1, the average over all positions, "
-    return Unmet("convolutions, averaged", f"{why}and dense layers", net.nodes[net.output].place)
+def _pooled(by: str, name: str, pooling: str) -> Hypothesis:
+    """Return the hypothesis that convolutions are pooled once, over all positions."""
+
+    def test(net: PathNetwork) -> Unmet | None:
+        chain = pooled_chain(net)
+        if chain is not None and chain.by == by:
+            return None
+        why = f"the network is no chain of convolutions of stride 1, {pooling}, and dense layers"
+        return Unmet(name, why, net.nodes[net.output].place)
+
+    return Hypothesis(name, f"Convolutions of stride 1, {pooling}, dense layers.", test)
 
 
-AVERAGED = Hypothesis(
-    "convolutions, averaged",
-    "Convolutions of stride 1, the average over all positions, dense layers.",
-    _averaged,
-)
-
-
-def _maximised(net: PathNetwork) -> Unmet | None:
-    chain = pooled_chain(net)
-    if chain is not None and chain.by == "max":
-        return None
-    why = "the network is no chain of convolutions of stride 1, a maximum over all positions, "
-    return Unmet("convolutions, maximised", f"{why}and dense layers", net.nodes[net.output].place)
-
-
-MAXIMISED = Hypothesis(
-    "convolutions, maximised",
-    "Convolutions of stride 1, a maximum over all positions, dense layers.",
-    _maximised,
-)
+AVERAGED = _pooled("average", "convolutions, averaged", "the average over all positions")
+MAXIMISED = _pooled("max", "convolutions, maximised", "a maximum over all positions")
 
 
 def symmetry(trial: Trial) -> ShiftSymmetry:

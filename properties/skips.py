@@ -10,6 +10,7 @@ from torch import Tensor
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance, output_tolerance
+from reluctant.properties.laws import averaged
 from reluctant.properties.own_gates import following_gates
 from reluctant.properties.thinning import thinned
 from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk
@@ -213,24 +214,7 @@ def tangent_kernel_is_a_weighted_sum(
         traced = kernel.sum(2) if kernel.ndim == 3 else kernel * part.net.output_size
         for depth in depth_of(term):
             right = right + factor(_SIGMA, depth, shortest / 2) * traced
-    bound, kind = kernel_tolerance(
-        part.net,
-        part.x,
-        part.gates,
-        variance=_SIGMA**2,
-        tangent=True,
-        passes=2 + len(terms),
-    )
-    return [
-        Comparison(
-            average.mean,
-            right,
-            bound + average.half_width,
-            max(kind, average.kind, key=list(EvidenceKind).index),
-            what="E[K_v] by every sign pattern" + ", gates thinned" * bool(part.what),
-            error_probability=average.error_probability,
-        )
-    ]
+    return [averaged(average, right, part, _SIGMA, passes=2 + len(terms))]
 
 
 SKIP_NTK = Statement(

@@ -11,7 +11,6 @@ from torch.func import vmap
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average, tangent_average
-from reluctant.properties.bounds import kernel_tolerance
 from reluctant.properties.dependence import (
     DRAWS,
     INDEPENDENT_LAW,
@@ -19,6 +18,7 @@ from reluctant.properties.dependence import (
     redrawn_average,
 )
 from reluctant.properties.hadamard import gate_overlap, input_gram, layer_gates
+from reluctant.properties.laws import averaged
 from reluctant.properties.limits import FC_LIMIT
 from reluctant.properties.listing import few_paths
 from reluctant.properties.thinning import Thinned, thinned
@@ -179,25 +179,6 @@ def _chain(trial: Trial) -> DenseChain:
     return chain
 
 
-def averaged(average: Average, right: Tensor, part: Thinned, what: str = "") -> Comparison:
-    """Compare an average with a law, at gates and inputs that may be thinned."""
-    bound, kind = kernel_tolerance(
-        part.net, part.x, part.gates, variance=SIGMA**2, tangent=True, passes=4
-    )
-    weakest = max(kind, average.kind, key=list(EvidenceKind).index)
-    every = average.kind is not EvidenceKind.STATISTICAL
-    signs = "every sign pattern" if every else "drawn signs"
-    words = ", ".join(filter(None, [f"E[K_v] by {signs}", what, "gates thinned" * bool(part.what)]))
-    return Comparison(
-        average.mean,
-        right,
-        bound + average.half_width,
-        weakest,
-        what=words,
-        error_probability=average.error_probability,
-    )
-
-
 def _held(trial: Trial, part: Thinned) -> Average:
     return tangent_average(trial, SIGMA, gates=part.gates, x=part.x, net=part.net)
 
@@ -227,7 +208,7 @@ def tangent_kernel_is_proportional(
     overlap = gate_overlap(layer_gates(chain, part.gates), chain.hidden)
     kernel = gram(trial.net, part.x) * overlap
     right = coefficient(len(chain.layers), SIGMA) * part.net.output_size * kernel
-    return [averaged(average(trial, part), right, part)]
+    return [averaged(average(trial, part), right, part, SIGMA)]
 
 
 FC_EXPECTATION = Statement(
@@ -293,14 +274,14 @@ def gates_do_not_follow_the_weights(trial: Trial, following: bool = False) -> Se
     if following:
         part = thinned(trial, SIGMA, patterns=DRAWS, outputs=False)
         found = following_average(trial, SIGMA, part)
-        return [averaged(found.tangent, found.law, part, found.what)]
+        return [averaged(found.tangent, found.law, part, SIGMA, what=found.what)]
     if INDEPENDENT_LAW(trial.net) is not None:
         found = redrawn_average(trial, SIGMA)
         whole = Thinned(found.net, trial.x, [torch.ones_like(g) for g in trial.gates], "")
-        return [averaged(found.tangent, found.law, whole, found.what)]
+        return [averaged(found.tangent, found.law, whole, SIGMA, what=found.what)]
     part = thinned(trial, SIGMA, outputs=False)
     law = ntk_law(part.net, part.x, variance=SIGMA**2, gates=(part.gates, part.gates))
-    return [averaged(_held(trial, part), law, part, "gates held")]
+    return [averaged(_held(trial, part), law, part, SIGMA, what="gates held")]
 
 
 DEPENDENT_GATES = Statement(

@@ -20,12 +20,14 @@ from reluctant.models import (
     make_dlgn_sf,
     make_residual,
 )
-from reluctant.properties.convolution import STATEMENTS, rotation_sum
+from reluctant.properties import convolution, convolution_tangents
 from reluctant.properties.judging import Judgement, judge
+from reluctant.properties.rotations import rotation_sum
 from reluctant.theory.pooled import pooled_chain
 from reluctant.theory.statements import Mutant, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome
 
+STATEMENTS = (*convolution.STATEMENTS, *convolution_tangents.STATEMENTS)
 BY_ID = {statement.id: statement for statement in STATEMENTS}
 SHAPES = {"1-D": (2, 5), "2-D": (1, 3, 4)}
 Maker = Callable[[torch.Generator], tuple[nn.Module, tuple[int, ...]]]
