@@ -1,132 +1,33 @@
-"""The rule table, and the walk that turns an exported graph into a path network.
-
-Every tensor of the graph becomes one of five things: a *path* tensor (a node of the network), a
-*static* tensor (weights and constants), a *mask* (what may multiply paths as a gate), a tuple of
-these, or *unreadable*. Something unreadable is an error only if it lies on a path to the output.
-"""
+"""The rule table, and the walk that turns an exported graph into a path network."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.fx.node import map_arg
 
 from reluctant.theory import network
 from reluctant.theory.errors import UnsupportedOperation
+from reluctant.theory.lowered import (
+    Call,
+    Lowered,
+    Mask,
+    Path,
+    Static,
+    Unreadable,
+    differs,
+    leaves,
+    value_of,
+)
+from reluctant.theory.masks import is_mask_arithmetic, mask_of
 from reluctant.theory.network import GateLayer, Node, Weight
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """Stand for a tensor that carries paths.
-
-    Attributes:
-        node: Index of its node.
-        shape: Shape of one example.
-        batch: Axis of the graph's tensor that counts examples.
-    """
-
-    node: int
-    shape: tuple[int, ...]
-    batch: int = 0
-
-    def axis(self, dim: int) -> int:
-        """Return the example's axis for a dimension of the graph's tensor."""
-        dim %= len(self.shape) + 1
-        if dim == self.batch:
-            raise UnsupportedOperation("it mixes the examples of a batch")
-        return dim if dim < self.batch else dim - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Static:
-    """Stand for a tensor that does not depend on the data.
-
-    Attributes:
-        value: Gives its present value.
-        trained: True if it depends on a parameter.
-        name: Parameter's name, or the name of the operation that made it.
-        parameter: Identity of the parameter whose entries it holds; None if it was computed.
-        entries: For every entry its index in the flattened parameter.
-        node: Name of the graph's node that holds it.
-    """
-
-    value: Callable[[], Tensor]
-    trained: bool = False
-    name: str = ""
-    parameter: int | None = None
-    entries: Tensor | None = None
-    node: str = ""
-
-    def view(self, move: Callable[[Tensor], Tensor]) -> Static:
-        """Return the same entries in another arrangement."""
-        entries = None if self.entries is None else move(self.entries)
-        return replace(self, value=lambda: move(self.value()), entries=entries)
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """Stand for a tensor that may act as gates.
-
-    Attributes:
-        graph_node: Name of the graph's node that holds the gates.
-        hard: True if its entries can only be 0 and 1.
-        source: Node of the pre-activation that it was made from, if that was readable.
-        unit: True if it was made by an operation declared to be a gate, or by comparisons.
-        ties: Convention for equal entries.
-    """
-
-    graph_node: str
-    hard: bool
-    source: int | None
-    ties: str = "zero"
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stand for what cannot be read, with the error that says why."""
-
-    error: UnsupportedOperation
-
-
-Lowered = Path | Static | Mask | Unreadable | tuple[Any, ...]
-Probe = Callable[[Mapping[str, Any]], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Be one call of an operation.
-
-    Attributes:
-        node: Node of the exported graph.
-        arguments: Arguments by name, defaults filled in, graph nodes replaced by what they became.
-        shape: Shape of the result, batch axis included; None if it is no single tensor.
-        place: Where it stands in the user's source.
-    """
-
-    node: fx.Node
-    arguments: Mapping[str, Any]
-    shape: tuple[int, ...] | None
-    place: str
-
-    @property
-    def name(self) -> str:
-        """Return the node's name."""
-        return self.node.name
-
-    @property
-    def operation(self) -> str:
-        """Return the operation's name."""
-        return str(self.node.target)
-
-    def __getitem__(self, argument: str) -> Any:
-        return self.arguments[argument]
-
+from reluctant.theory.operations import CREATORS, MOVES, WEIGHTED
+from reluctant.theory.replay import Probe
 
 Rule = Callable[["Lowering", Call], Lowered]
 RULES: dict[str, Rule] = {}
@@ -270,9 +171,30 @@ class Lowering:
         message = f"{call.place}: {call.operation} cannot be read as part of a path network: {why}"
         return UnsupportedOperation(message, operation=call.operation, where=call.place)
 
+    def path(self, call: Call, argument: Any) -> Path:
+        """Return an argument that must carry paths."""
+        if isinstance(argument, Path):
+            return argument
+        raise self.refuse(call, "it needs a tensor that carries paths here")
+
+    def one_example(self, call: Call, value: Tensor, rank: int | None = None) -> Tensor:
+        """Drop a batch axis along which a constant repeats itself.
+
+        Args:
+            call: Operation that reads it.
+            value: Constant.
+            rank: Number of axes of one example, if the constant may have no batch axis.
+        """
+        value = value.detach()
+        if rank is not None and value.ndim <= rank:
+            return value
+        if differs(value):
+            raise self.refuse(call, "a constant differs from example to example")
+        return value[0]
+
     def lower(self, call: Call) -> Lowered:
         """Return what the call makes of its arguments."""
-        arguments = list(_leaves(call.arguments))
+        arguments = list(leaves(call.arguments))
         for argument in arguments:
             if isinstance(argument, Unreadable):
                 return argument
@@ -281,8 +203,8 @@ class Lowering:
         if not carries and call.operation not in CREATORS and not self._feeds_a_constant(call):
             return self.static(call)
         if known is None:
-            if _is_mask_arithmetic(arguments) or not _is_floating(call.node):
-                return _mask_of(call, arguments)
+            if is_mask_arithmetic(arguments) or not call.is_floating:
+                return mask_of(call, arguments)
             return Unreadable(self.refuse(call, "it is neither linear in the data nor a gate"))
         try:
             return known(self, call)
@@ -302,7 +224,7 @@ class Lowering:
         present = {n.name: self.lowered[n.name] for n in node.all_input_nodes}
 
         def value() -> Any:
-            values = {name: _value(item) for name, item in present.items()}
+            values = {name: value_of(item) for name, item in present.items()}
             args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n.name])
             with torch.no_grad():
                 return target(*args, **kwargs)  # type: ignore[operator]
@@ -324,98 +246,6 @@ class Lowering:
                 for i in range(len(result))
             )
         return Static(value, trained, call.name, node=call.name)
-
-
-CREATORS = {
-    f"aten.{name}.default"
-    for name in (
-        "ones_like",
-        "zeros_like",
-        "full_like",
-        "new_ones",
-        "new_zeros",
-        "new_full",
-        "empty_like",
-    )
-}
-WEIGHTED = {
-    "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.conv1d.default",
-    "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding", "aten.conv2d.padding",
-    "aten.conv3d.padding",
-}  # fmt: skip
-MOVES = {
-    "aten.t.default", "aten.transpose.int", "aten.permute.default", "aten.view.default",
-    "aten.reshape.default", "aten.flatten.using_ints", "aten.unsqueeze.default",
-    "aten.squeeze.dim", "aten.squeeze.default", "aten.slice.Tensor", "aten.select.int",
-    "aten.expand.default", "aten.flip.default", "aten.clone.default", "aten.contiguous.default",
-    "aten.detach.default", "aten.alias.default", "aten.numpy_T.default", "aten.mT.default",
-    "aten.detach_.default", "aten.lift_fresh_copy.default",
-}  # fmt: skip
-_KEEPS_HARD = (
-    "mul",
-    "bitwise",
-    "logical",
-    "where",
-    "_to_copy",
-    "to.",
-    "type_as",
-    "one_hot",
-    "scatter",
-)
-
-
-def _leaves(arguments: Any) -> Any:
-    if isinstance(arguments, Mapping):
-        arguments = list(arguments.values())
-    if isinstance(arguments, list | tuple):
-        for argument in arguments:
-            yield from _leaves(argument)
-    else:
-        yield arguments
-
-
-def _value(item: Lowered) -> Any:
-    if isinstance(item, tuple):
-        return tuple(_value(part) for part in item)
-    assert isinstance(item, Static)
-    return item.value()
-
-
-def _is_floating(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return not isinstance(value, Tensor) or value.is_floating_point()
-
-
-def _is_mask_arithmetic(arguments: Sequence[Any]) -> bool:
-    tensors = [a for a in arguments if isinstance(a, Path | Mask | Static)]
-    return all(isinstance(a, Mask) or (isinstance(a, Static) and not a.trained) for a in tensors)
-
-
-def _mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
-    discrete = not _is_floating(call.node)
-    sources = [
-        a.node if isinstance(a, Path) else a.source for a in arguments if isinstance(a, Path | Mask)
-    ]
-    masks_hard = all(a.hard for a in arguments if isinstance(a, Mask))
-    keeps = call.operation in MOVES or any(part in call.operation for part in _KEEPS_HARD)
-    boolean = discrete and getattr(call.node.meta.get("val"), "dtype", None) is torch.bool
-    hard = boolean or (masks_hard and keeps)
-    return Mask(call.name, hard, sources[0] if sources else None)
-
-
-def arguments_of(node: fx.Node, lowered: Mapping[str, Lowered]) -> dict[str, Any]:
-    """Return a call's arguments by the operator's schema, defaults filled in."""
-
-    def known(n: fx.Node) -> Any:
-        return lowered[n.name]
-
-    args, kwargs = map_arg((node.args, node.kwargs), known)
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return {**{str(i): a for i, a in enumerate(args)}, **kwargs}
-    named = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
-    named.update(zip((a.name for a in schema.arguments), args, strict=False))
-    return {**named, **kwargs}
 
 
 @rule(str(operator.getitem))

@@ -12,8 +12,9 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from reluctant.theory.labels import in_any_order, in_order, of_constants
-from reluctant.theory.lowering import MOVES, arguments_of
+from reluctant.theory.lowered import arguments_of
 from reluctant.theory.network import PathNetwork
+from reluctant.theory.operations import MOVES
 
 _SAME = {
     "aten.clone.default", "aten.contiguous.default", "aten.alias.default", "aten.detach.default",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from reluctant.theory.lowering import Call, Lowered, Lowering, Mask, Path, Static, rule
-from reluctant.theory.rules_routing import _path, _shaped, multiplied_by_mask
+from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static
+from reluctant.theory.lowering import Lowering, rule
+from reluctant.theory.rules_routing import shaped
 from reluctant.theory.windows import Windows, adaptive, sliding
 
 
@@ -37,7 +38,7 @@ def _own(lower: Lowering, call: Call, q: Path, argument: str, ties: str = "zero"
 
 @rule("aten.relu.default", "aten.relu_.default")
 def _relu(lower: Lowering, call: Call) -> Lowered:
-    return _own(lower, call, _path(lower, call, call["self"]), "self")
+    return _own(lower, call, lower.path(call, call["self"]), "self")
 
 
 @rule(
@@ -47,14 +48,14 @@ def _clamp(lower: Lowering, call: Call) -> Lowered:
     upper = call.arguments.get("max")
     if call["min"] != 0 or upper is not None:
         raise lower.refuse(call, "only clamping from below at 0 is a ReLU")
-    return _own(lower, call, _path(lower, call, call["self"]), "self", ties="one")
+    return _own(lower, call, lower.path(call, call["self"]), "self", ties="one")
 
 
 @rule("aten.threshold.default", "aten.threshold_.default")
 def _threshold(lower: Lowering, call: Call) -> Lowered:
     if call["threshold"] != 0 or call["value"] != 0:
         raise lower.refuse(call, "only the threshold 0 with value 0 is a ReLU")
-    return _own(lower, call, _path(lower, call, call["self"]), "self")
+    return _own(lower, call, lower.path(call, call["self"]), "self")
 
 
 @rule("aten.maximum.default", "aten.max.other")
@@ -65,7 +66,7 @@ def _maximum(lower: Lowering, call: Call) -> Lowered:
         left, right, names = right, left, names[::-1]
     if not isinstance(right, Static) or right.trained or bool((right.value() != 0).any()):
         raise lower.refuse(call, "only the maximum with 0 is a ReLU")
-    return _own(lower, call, _path(lower, call, left), names[0], ties="half")
+    return _own(lower, call, lower.path(call, left), names[0], ties="half")
 
 
 @rule("reluctant.gate.default")
@@ -75,37 +76,57 @@ def _gate(lower: Lowering, call: Call) -> Lowered:
     return Mask(call.name, call["slope"] == 0, source)
 
 
-def _pooled_maximum(
-    lower: Lowering, call: Call, path: Path, windows: Windows, argument: str, ties: str
+def _winners(
+    lower: Lowering,
+    call: Call,
+    path: Path,
+    windows: Windows,
+    arrange: Callable[[Tensor], Tensor],
+    *,
+    source: int,
+    ties: str,
 ) -> Path:
-    shape = path.shape
+    """Append the choice of the largest entry of every window.
+
+    Args:
+        lower: Network so far.
+        call: Operation.
+        path: Tensor, arranged so that the windows lie along its last axes.
+        windows: Windows.
+        arrange: Brings the recorded operand, batch axis first, into the same arrangement.
+        source: Node of the operand.
+        ties: "first", or "shared" for equal parts.
+    """
+    name = call.node.all_input_nodes[0].name
 
     def probe(values: Mapping[str, Any]) -> Tensor:
-        q = values[argument]
-        candidates = windows.gather(q.reshape(q.shape[0], *shape), -math.inf)
-        best = candidates.amax(1, keepdim=True)
-        winners = (candidates == best).to(q.dtype)
+        candidates = windows.gather(arrange(values[name]), -math.inf)
+        winners = (candidates == candidates.amax(1, keepdim=True)).to(candidates.dtype)
         if ties == "shared":
             return winners / winners.sum(1, keepdim=True)
         return winners * (winners.cumsum(1) == 1)
 
-    candidates = lower.reindex(call, [path], windows.move())
     picked = lower.gate(
         call,
-        candidates,
+        lower.reindex(call, [path], windows.move()),
         after=call.name,
         probe=probe,
         kind="max",
-        hard=True,
+        hard=ties == "first",
         own=True,
-        source=path.node,
+        source=source,
         ties=ties,
     )
     return lower.total(call, [picked], [0])
 
 
-def _first(call: Call) -> str:
-    return call.node.all_input_nodes[0].name
+def _pooled_maximum(lower: Lowering, call: Call, path: Path, windows: Windows) -> Path:
+    shape = path.shape
+
+    def arrange(q: Tensor) -> Tensor:
+        return q.reshape(q.shape[0], *shape)
+
+    return _winners(lower, call, path, windows, arrange, source=path.node, ties="first")
 
 
 @rule(
@@ -113,7 +134,7 @@ def _first(call: Call) -> str:
     "aten.max_pool2d_with_indices.default", "aten.max_pool1d_with_indices.default",
 )  # fmt: skip
 def _max_pool(lower: Lowering, call: Call) -> Lowered:
-    path, rank = _path(lower, call, call["self"]), int(call.operation[13])
+    path, rank = lower.path(call, call["self"]), int(call.operation[13])
     value = call.node.meta["val"]
     with_indices = isinstance(value, tuple | list)
     shape = (value[0] if with_indices else value).shape
@@ -125,7 +146,7 @@ def _max_pool(lower: Lowering, call: Call) -> Lowered:
         call["dilation"],
         shape[-rank:],
     )
-    pooled = _pooled_maximum(lower, call, path, windows, _first(call), "first")
+    pooled = _pooled_maximum(lower, call, path, windows)
     return (pooled, Mask(call.name, False, None)) if with_indices else pooled
 
 
@@ -135,11 +156,9 @@ def _max_pool(lower: Lowering, call: Call) -> Lowered:
     "aten.adaptive_max_pool3d.default",
 )
 def _adaptive_max_pool(lower: Lowering, call: Call) -> Lowered:
-    path, rank = _path(lower, call, call["self"]), len(call["output_size"])
+    path, rank = lower.path(call, call["self"]), len(call["output_size"])
     windows = adaptive(path.shape[-rank:], call.node.meta["val"][0].shape[-rank:])
-    return _pooled_maximum(lower, call, path, windows, _first(call), "first"), Mask(
-        call.name, False, None
-    )
+    return _pooled_maximum(lower, call, path, windows), Mask(call.name, False, None)
 
 
 @rule("aten.amax.default")
@@ -155,7 +174,7 @@ def _max_over(lower: Lowering, call: Call) -> Lowered:
 
 
 def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties: str) -> Path:
-    path = _path(lower, call, call["self"])
+    path = lower.path(call, call["self"])
     rank = len(path.shape) + 1
     axes = sorted(path.axis(d % rank) for d in dims) if dims else list(range(rank - 1))
     if path.batch != 0:
@@ -165,35 +184,42 @@ def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties
     moved = path
     if order != sorted(order):
         moved = lower.reindex(call, [path], lambda ts: ts[0].permute(0, *(a + 1 for a in order)))
-    name, sizes = _first(call), [path.shape[a] for a in axes]
-    whole = Windows(tuple(torch.arange(size)[None] for size in sizes))
+    whole = Windows(tuple(torch.arange(path.shape[a])[None] for a in axes))
 
-    def probe(values: Mapping[str, Any]) -> Tensor:
-        candidates = whole.gather(values[name].permute(0, *(a + 1 for a in order)))
-        winners = (candidates == candidates.amax(1, keepdim=True)).to(candidates.dtype)
-        if ties == "shared":
-            return winners / winners.sum(1, keepdim=True)
-        return winners * (winners.cumsum(1) == 1)
+    def arrange(q: Tensor) -> Tensor:
+        return q.permute(0, *(a + 1 for a in order))
 
-    candidates = lower.reindex(call, [moved], whole.move())
-    picked = lower.gate(
-        call,
-        candidates,
-        after=call.name,
-        probe=probe,
-        kind="max",
-        hard=ties == "first",
-        own=True,
-        source=path.node,
-        ties=ties,
-    )
-    total = lower.total(call, [picked], [0])
+    total = _winners(lower, call, moved, whole, arrange, source=path.node, ties=ties)
     kept = (
         [1 if a in axes else size for a, size in enumerate(path.shape)]
         if keep
         else [path.shape[a] for a in others]
     )
-    return _shaped(lower, call, total, kept)
+    return shaped(lower, call, total, kept)
+
+
+def multiplied_by_mask(lower: Lowering, call: Call, value: Path, mask: Mask) -> Path:
+    """Append a layer of gates that were computed as a tensor of their own."""
+    shape, name = value.shape, mask.graph_node
+    own = mask.source is not None and mask.source == value.node
+
+    def probe(values: Mapping[str, Any]) -> Tensor:
+        gates = values[name]
+        lead = gates if gates.ndim == len(shape) + 1 else gates[None]
+        return lead.expand(-1, *shape).detach()  # type: ignore[no-any-return]
+
+    return lower.gate(
+        call,
+        value,
+        after=call.name,
+        probe=probe,
+        kind="mask",
+        hard=mask.hard,
+        own=own,
+        source=mask.source,
+        ties=mask.ties,
+        made_by=name,
+    )
 
 
 @rule("aten.where.self", "aten.where.ScalarOther")

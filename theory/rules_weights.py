@@ -6,16 +6,17 @@ from typing import Any
 
 import torch
 
-from reluctant.theory.lowering import Call, Lowered, Lowering, Path, Static, rule
+from reluctant.theory.lowered import Call, Lowered, Path, Static, differs
+from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.operators import Dense, make_convolution
-from reluctant.theory.rules_routing import bias
+from reluctant.theory.rules_sums import bias
 
 
 def _operand(lower: Lowering, call: Call, argument: Any) -> Path:
     """Return the data operand; a constant in place of the data is an input."""
     if isinstance(argument, Static) and not argument.trained:
         value = argument.value()
-        if value.shape[0] > 1 and not bool((value == value[:1]).all()):
+        if differs(value):
             raise lower.refuse(call, "a constant input differs from example to example")
         return lower.constant(call, value.shape[1:], value[0], is_input=True)
     if not isinstance(argument, Path):

@@ -24,18 +24,13 @@ from reluctant.theory import (
     network,
     rules_gates,  # noqa: F401  (fills the rule table)
     rules_routing,  # noqa: F401
+    rules_scales,  # noqa: F401
+    rules_sums,  # noqa: F401
     rules_weights,  # noqa: F401
 )
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
-from reluctant.theory.lowering import (
-    Call,
-    Lowered,
-    Lowering,
-    Path,
-    Static,
-    Unreadable,
-    arguments_of,
-)
+from reluctant.theory.lowered import Call, Lowered, Path, Static, Unreadable, arguments_of
+from reluctant.theory.lowering import Lowering
 from reluctant.theory.network import PathNetwork, check_weights
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound

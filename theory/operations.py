@@ -1,0 +1,32 @@
+"""Names of operations of exported graphs, by what they do."""
+
+from __future__ import annotations
+
+# What makes a constant in the shape of another tensor.
+CREATORS = {
+    f"aten.{name}.default"
+    for name in (
+        "ones_like",
+        "zeros_like",
+        "full_like",
+        "new_ones",
+        "new_zeros",
+        "new_full",
+        "empty_like",
+    )
+}
+# What weights may act through, so that a constant can be their input.
+WEIGHTED = {
+    "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.conv1d.default",
+    "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding", "aten.conv2d.padding",
+    "aten.conv3d.padding",
+}  # fmt: skip
+# What moves entries and leaves their values.
+MOVES = {
+    "aten.t.default", "aten.transpose.int", "aten.permute.default", "aten.view.default",
+    "aten.reshape.default", "aten.flatten.using_ints", "aten.unsqueeze.default",
+    "aten.squeeze.dim", "aten.squeeze.default", "aten.slice.Tensor", "aten.select.int",
+    "aten.expand.default", "aten.flip.default", "aten.clone.default", "aten.contiguous.default",
+    "aten.detach.default", "aten.alias.default", "aten.numpy_T.default", "aten.mT.default",
+    "aten.detach_.default", "aten.lift_fresh_copy.default",
+}  # fmt: skip
