@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError
+from reluctant.theory.inputs import check_example
 from reluctant.theory.operators import Bias, Operator
 
 if TYPE_CHECKING:
@@ -249,7 +250,12 @@ class PathNetwork:
         return [w.value().detach().to(dtype) for w in self.weights]
 
     def at(self, x: Tensor) -> PathNetwork:
-        """Return this network read at the shape, type and device of x."""
+        """Return this network read at the shape, type and device of x.
+
+        Raises:
+            InputError: If x is no batch of finite floating-point numbers that the module takes.
+        """
+        check_example(x, "the input")
         program = self.program
         if (tuple(x.shape), x.dtype, x.device) == (
             program.example_shape,
@@ -265,13 +271,16 @@ class PathNetwork:
         r"""Run the module's own arithmetic on x and record every gate layer.
 
         Args:
-            x: Inputs, of the shape at which the network was read.
+            x: Inputs, shape (n, \*input). The network is read again if n is another.
 
         Returns:
             One (n, \*shape) tensor a gate layer, in the module's type. Layers that lie on no path
             to the output are recorded too.
+
+        Raises:
+            InputError: If x is no batch of finite numbers of the module's shape, type and device.
         """
-        return self.program.run(x).gates
+        return self.at(x).program.run(x).gates
 
     def forward(
         self,
@@ -304,9 +313,14 @@ class PathNetwork:
         Returns:
             Values of that node, shape (n, \*shape).
 
+        Raises:
+            InputError: If x, the gates or the weights are not of the network's shapes, or not of
+                one type and device.
+
         Cost:
             One forward pass of the module.
         """
+        check_operands(self, x, gates, weights)
         target = self.output if output is None else output
         order = self._live if output is None else tuple(sorted(self.ancestors([target])))
         last_use = {operand: i for i in order for operand in self.nodes[i].operands}
@@ -348,6 +362,50 @@ class PathNetwork:
                 if last_use[k] == i:
                     del values[k]
         return values[target]
+
+
+def check_operands(
+    net: PathNetwork, x: Tensor, gates: Gates | None, weights: Sequence[Tensor]
+) -> None:
+    """Raise unless x, gates and weights fit a network, and each other.
+
+    Raises:
+        InputError: Names the first that does not.
+    """
+    if not isinstance(x, Tensor):
+        raise InputError(f"the input must be a torch.Tensor, got {type(x).__name__}")
+    if tuple(x.shape[1:]) != net.input_shape or x.ndim == 0 or x.shape[0] == 0:
+        raise InputError(
+            f"the input has shape {tuple(x.shape)}, but the network was read at "
+            f"(n, {', '.join(map(str, net.input_shape))}) with n >= 1; trace the module again for "
+            "another shape"
+        )
+    if len(weights) != len(net.weights):
+        raise InputError(
+            f"the network has {len(net.weights)} weight tensors, got {len(weights)}; "
+            "pass as many as weight_values() gives"
+        )
+    for known, weight in zip(net.weights, weights, strict=True):
+        if tuple(weight.shape) != known.shape:
+            raise InputError(
+                f"{known.name} has shape {known.shape}, got {tuple(weight.shape)} for it"
+            )
+        if (weight.dtype, weight.device) != (x.dtype, x.device):
+            raise InputError(
+                f"{known.name} is given as {weight.dtype} on {weight.device}, but the input is "
+                f"{x.dtype} on {x.device}; convert one, for instance with x.to(weight)"
+            )
+    if gates is not None and len(gates) != len(net.gate_layers):
+        raise InputError(
+            f"the network has {len(net.gate_layers)} layers of gates, got {len(gates)}; "
+            "pass as many as gates() gives"
+        )
+    for layer, gate in zip(net.gate_layers, gates or (), strict=False):
+        if gate.shape[0] not in (1, x.shape[0]):
+            raise InputError(
+                f"the gates of {layer.name} are those of {gate.shape[0]} inputs, got {x.shape[0]} "
+                "inputs; record them on the same inputs"
+            )
 
 
 def check_weights(net: PathNetwork) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError
+from reluctant.theory.inputs import check_example, check_module, run_once
 from reluctant.theory.network import Gates, PathNetwork
 
 
@@ -37,11 +38,16 @@ def ntk(
         K, shape (n, m), in the module's type.
 
     Raises:
-        InputError: If a name is unknown.
+        InputError: If a name is unknown, or if the module cannot be run on the inputs.
 
     Cost:
         One backward pass an example and output; memory of one gradient an example and output.
     """
+    for inputs in (x, y):
+        if inputs is not None:
+            check_example(inputs)
+            check_module(module, inputs)
+            run_once(module, inputs)
     left = _gradients(module, x, parameters)
     right = left if y is None else _gradients(module, y, parameters)
     return torch.einsum("nop,mop->nm", left, right)
@@ -71,6 +77,8 @@ def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Ten
 
 
 def _gradient(value: Tensor, variables: Sequence[Tensor]) -> Tensor:
+    if not variables:
+        return value.new_zeros(0)
     if not value.requires_grad:
         return torch.cat([torch.zeros_like(v).flatten() for v in variables])
     found = torch.autograd.grad(value, list(variables), retain_graph=True, allow_unused=True)

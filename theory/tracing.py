@@ -7,9 +7,7 @@ import copy
 import io
 import logging
 import sys
-import sysconfig
 import threading
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,19 +26,16 @@ from reluctant.theory import (
     rules_sums,  # noqa: F401
     rules_weights,  # noqa: F401
 )
-from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
+from reluctant.theory.errors import InputError, UnsupportedOperation
+from reluctant.theory.inputs import check_example, check_module, run_once
 from reluctant.theory.lowered import Call, Lowered, Path, Static, Unreadable, arguments_of
 from reluctant.theory.lowering import Lowering
 from reluctant.theory.network import PathNetwork, check_weights
+from reluctant.theory.places import first_line, is_user, user_frame
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
 
 _EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
-_TORCH = str(FilePath(torch.__file__).parent)
-_STDLIB = tuple(
-    f"{sysconfig.get_paths()['stdlib']}/{name}"
-    for name in ("contextlib", "copy", "functools", "typing")
-)
 _VIEWS = (
     "view",
     "slice",
@@ -93,61 +88,17 @@ def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.
         module: As for :func:`trace`.
         example: As for :func:`trace`.
     """
-    _check_example(example)
-    _check_module(module, example)
+    check_example(example)
+    check_module(module, example)
     with _EXPORT:
         twin = _twin(module)
-        eager = _run(twin, example)
+        eager = run_once(twin, example)
         with _export_in_peace():
             exported = _export(twin, example)
     net = _lower(module, twin, exported, example)
     check_weights(net)
     _check_reading(net, example, eager)
     return net, exported
-
-
-def _check_example(example: Tensor) -> None:
-    if not isinstance(example, Tensor):
-        raise InputError(f"the example must be a torch.Tensor, got {type(example).__name__}")
-    if not example.is_floating_point():
-        raise InputError(
-            f"the example must be floating point, got {example.dtype}; convert it, for instance with .double()"
-        )
-    if example.ndim == 0 or example.shape[0] == 0:
-        raise InputError(
-            f"the example has shape {tuple(example.shape)}; it needs a batch axis with at least one example"
-        )
-    if not bool(torch.isfinite(example).all()):
-        raise InputError("the example holds NaN or infinite values")
-
-
-def _check_module(module: nn.Module, example: Tensor) -> None:
-    if not isinstance(module, nn.Module):
-        raise InputError(f"expected a torch.nn.Module, got {type(module).__name__}")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise InputError("a ScriptModule cannot be exported; pass the original nn.Module")
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if nn.parameter.is_lazy(tensor):
-            raise InputError(
-                f"{name} is not initialised yet; run the lazily built module once on an example"
-            )
-        if tensor.is_floating_point() and tensor.dtype != example.dtype:
-            raise InputError(
-                f"{name} is {tensor.dtype} but the example is {example.dtype}; "
-                f"convert one, for instance with module.to({example.dtype})"
-            )
-        if tensor.device != example.device:
-            raise InputError(
-                f"{name} is on {tensor.device} but the example is on {example.device}; move one of them"
-            )
-    for name, part in module.named_modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and (
-            part.training or part.running_mean is None
-        ):
-            raise InputError(
-                f"{name or type(part).__name__} is a batch norm in training mode, where the output depends on the "
-                "whole batch; call module.eval() (and keep running statistics)"
-            )
 
 
 @contextmanager
@@ -181,34 +132,6 @@ def _twin(module: nn.Module) -> nn.Module:
         return module
 
 
-def _run(module: nn.Module, example: Tensor) -> Tensor:
-    buffers = [(b, b.clone()) for b in module.buffers()]
-    try:
-        with torch.no_grad():
-            output = module(example.clone())
-    except ReluctantError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{_user_frame(error)}the module fails on an example of shape {tuple(example.shape)}: "
-            f"{_first_line(error)}"
-        ) from error
-    finally:
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-    if not isinstance(output, Tensor):
-        raise InputError(
-            f"the module returns a {type(output).__name__}; wrap it so that it returns one tensor"
-        )
-    if output.ndim == 0 or output.shape[0] != example.shape[0]:
-        raise InputError(
-            f"the module maps shape {tuple(example.shape)} to {tuple(output.shape)}; "
-            "its first axis must count the same examples"
-        )
-    return output
-
-
 def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad():
@@ -216,9 +139,9 @@ def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
         if _mutates_a_view(exported.graph):
             exported = exported.run_decompositions({})
     except Exception as error:
-        where = _user_frame(error)
+        where = user_frame(error)
         raise UnsupportedOperation(
-            f"{where}torch.export cannot follow the module: {_first_line(error)} A forward that branches on the "
+            f"{where}torch.export cannot follow the module: {first_line(error)} A forward that branches on the "
             "values of its data is no path network; use torch.where or gates",
             operation="torch.export",
             where=where.rstrip(": "),
@@ -242,31 +165,13 @@ def _mutates_a_view(graph: fx.Graph) -> bool:
     return False
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
-
-
-def _user_frame(error: BaseException) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_user(f.filename)]
-    return f"{FilePath(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
-
-
-def _is_user(filename: str) -> bool:
-    return (
-        not filename.startswith((_TORCH, *_STDLIB, "<"))
-        and filename != __file__
-        and "typing_extensions" not in filename
-    )
-
-
 def _place(node: fx.Node) -> str:
     """Return file and line of a call in the user's source, or else its module's path."""
     for line in reversed((node.meta.get("stack_trace") or "").splitlines()):
         line = line.strip()
         if line.startswith('File "'):
             filename, _, rest = line[6:].partition('", line ')
-            if _is_user(filename):
+            if is_user(filename):
                 return f"{FilePath(filename).name}:{rest.split(',')[0]}"
     stack = node.meta.get("nn_module_stack") or {}
     for path, kind in reversed(list(stack.values())):
@@ -379,8 +284,6 @@ def _check_reading(net: PathNetwork, example: Tensor, eager: Tensor) -> None:
     ours = net.forward(example.double(), run.gates, weights)
     bound = output_bound(net, example, run.gates, dtype=example.dtype)
     error = (ours - eager.double()).abs()
-    if not bool(torch.isfinite(eager).all()):
-        raise InputError("the module's output on the example is not finite")
     if not bool((error <= bound).all()):
         worst = int((error - bound).flatten().argmax())
         raise UnsupportedOperation(

@@ -1,0 +1,196 @@
+"""Bad input, to every function that takes a module and inputs: one line, and nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reluctant as rl
+
+X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
+
+
+def make_module() -> nn.Module:
+    generator = torch.Generator().manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    return module.double()
+
+
+def checked(module: nn.Module, x: Tensor) -> rl.Report:
+    return rl.check(module, x, ["dual.inner-product"], effort="quick")
+
+
+FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "trace": rl.trace,
+    "paths": rl.paths,
+    "count_paths": rl.count_paths,
+    "gates": rl.gates,
+    "npk": rl.npk,
+    "nngp_law": lambda m, x: rl.nngp_law(m, x, variance=1.0),
+    "ntk_law": lambda m, x: rl.ntk_law(m, x, variance=1.0),
+    "ntk": rl.ntk,
+    "check": checked,
+}
+LATER: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "the gates of a path network": lambda m, x: rl.trace(m, X).gates(x),
+    "the kernel of a path network": lambda m, x: rl.npk(rl.trace(m, X), x),
+    "second inputs of npk": lambda m, x: rl.npk(m, X, x),
+    "second inputs of ntk": lambda m, x: rl.ntk(m, X, x),
+    "data of check": lambda m, x: rl.check(m, X, ["dual.psd"], data=x, effort="quick"),
+}
+INPUTS: dict[str, tuple[Tensor, str]] = {
+    "wrong shape": (X[:, :2], "shape"),
+    "one example without a batch": (X[0], "shape"),
+    "no axis": (X[0, 0], r"shape .*\(\)"),
+    "empty batch": (X[:0], "at least one example"),
+    "integers": (X.long(), "floating point, got torch.int64; convert it"),
+    "complex": (X.to(torch.complex128), "floating point, got torch.complex128"),
+    "nan": (X * torch.tensor([[1.0], [float("nan")]]), "NaN or infinite values, first in row 1"),
+    "inf": (X / 0, "NaN or infinite values, first in row 0"),
+    "meta device": (X.to("meta"), "the meta device, which holds no numbers"),
+}
+
+
+@pytest.mark.parametrize("bad", INPUTS)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *LATER])
+def test_bad_inputs_are_refused_in_one_line(name: str, bad: str) -> None:
+    inputs, message = INPUTS[bad]
+    with pytest.raises(rl.InputError, match=message) as caught:
+        {**FUNCTIONS, **LATER}[name](make_module(), inputs)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_example_of_another_type_is_refused_with_the_remedy(name: str) -> None:
+    message = r"0\.weight is torch.float64 but the example is torch.float32; convert one"
+    with pytest.raises(rl.InputError, match=message):
+        FUNCTIONS[name](make_module(), X.float())
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def broken(change: Callable[[nn.Sequential], object]) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        module = nn.Sequential(
+            nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)
+        ).double()
+        module.eval()
+        with torch.no_grad():
+            change(module)
+        return module
+
+    return make
+
+
+MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "nan weights": (
+        broken(lambda m: m[0].weight[0, 0].fill_(float("nan"))),  # type: ignore[operator]
+        r"0\.weight holds NaN or infinite values; .* reload or re-initialise",
+    ),
+    "infinite weights": (
+        broken(lambda m: m[3].bias[0].fill_(float("inf"))),  # type: ignore[operator]
+        r"3\.bias holds NaN or infinite values",
+    ),
+    "nan statistics": (
+        broken(lambda m: m[1].running_var[0].fill_(float("nan"))),  # type: ignore[operator]
+        r"output on the example is not finite; the buffer 1\.running_var holds NaN",
+    ),
+    "overflow": (
+        broken(lambda m: (m[0].weight.fill_(1e300), m[3].weight.fill_(1e300))),  # type: ignore[operator]
+        "it overflows float64 .* scale inputs or weights down",
+    ),
+    "training mode": (
+        broken(lambda m: m.train()),
+        r"1 \(BatchNorm1d\) is a batch norm in training mode.*call module\.eval\(\)",
+    ),
+    "mixed types": (broken(lambda m: m[3].float()), r"3\.weight is torch.float32"),
+    "mixed devices": (
+        broken(lambda m: m[3].to("meta")),
+        r"3\.weight is on the meta device and has no values; build the module on the cpu",
+    ),
+    "two outputs": (lambda: Outputs(), "returns a tuple; wrap it so that it returns one tensor"),
+    "not initialised": (lambda: nn.LazyLinear(2), "weight is not initialised yet; run"),
+}
+
+
+class Outputs(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+@pytest.mark.parametrize("bad", MODULES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_bad_modules_are_refused_in_one_line(name: str, bad: str) -> None:
+    make, message = MODULES[bad]
+    with pytest.raises(rl.InputError, match=message) as caught:
+        FUNCTIONS[name](make(), X)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_example_on_another_device_is_refused(name: str) -> None:
+    with pytest.raises(rl.InputError, match=r"0\.weight is on cpu but the example is on cuda"):
+        FUNCTIONS[name](make_module(), X.cuda())
+
+
+def test_a_module_that_branches_on_its_data_is_refused_by_its_line() -> None:
+    for name in set(FUNCTIONS) - {"check", "ntk"}:  # a tangent kernel needs no path network
+        with pytest.raises(
+            rl.UnsupportedOperation, match=r"test_inputs\.py:\d+: .* use torch\.where"
+        ):
+            FUNCTIONS[name](Branching(), X)
+    (verdict,) = checked(Branching(), X)
+    assert verdict.outcome is rl.Outcome.UNSUPPORTED
+    assert verdict.unmet[0].where.startswith("test_inputs.py:")
+
+
+def test_weights_that_only_make_gates_must_be_finite_too() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Linear(3, 4).double()
+            self.values = nn.Linear(3, 4).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.values(x) * (self.features(x) > 0)
+
+    module = Gated()
+    with torch.no_grad():
+        module.features.weight[0] = float("nan")
+    with pytest.raises(rl.InputError, match=r"features\.weight holds NaN"):
+        rl.trace(module, X)
+
+
+def test_paths_need_operands_that_fit() -> None:
+    net = rl.trace(make_module(), X)
+    gates, weights = net.gates(X), net.weight_values()
+    assert torch.allclose(net.forward(X, gates, weights), net.module(X))
+    for x, gate, weight, message in (
+        (X[:, :2], gates, weights, r"shape \(2, 2\), but the network was read at \(n, 3\)"),
+        (X[:0], gates, weights, "with n >= 1"),
+        (X.long(), gates, weights, r"0\.weight is given as torch.float64 .* torch.int64"),
+        (X.float(), gates, weights, r"torch.float32 on cpu; convert one"),
+        (X.to("meta"), gates, weights, r"on cpu, but the input is torch.float64 on meta"),
+        (X[:1], gates, weights, "are those of 2 inputs, got 1"),
+        (X, [], weights, "1 layers of gates, got 0"),
+        (X, gates, weights[:1], "2 weight tensors, got 1"),
+        (X, gates, weights[::-1], r"0\.weight has shape \(4, 3\), got \(2, 4\)"),
+    ):
+        with pytest.raises(rl.InputError, match=message):
+            net.forward(x, gate, weight)
+
+
+def test_another_number_of_inputs_is_read_again() -> None:
+    net = rl.trace(make_module(), X)
+    assert torch.equal(net.gates(X[:1])[0], net.gates(X)[0][:1])
