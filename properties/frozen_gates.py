@@ -10,7 +10,7 @@ from torch import Tensor
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.own_gates import following_gates
 from reluctant.theory.rounding import gamma, roundings
-from reluctant.theory.statements import Comparison, Kind, Mutant, Statement, Trial
+from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.tangents import ntk, value_gradients, value_kernel
 from reluctant.theory.verdicts import EvidenceKind
 
@@ -126,6 +126,8 @@ def output_is_multilinear(
                 c, 2 * a - b, bound, EvidenceKind.ROUNDING, what=f"f on a line in {weight.name}"
             )
         )
+    if not found:
+        raise CannotTry("the network has no weights")
     found.append(_descent(trial))
     return found
 

@@ -225,7 +225,7 @@ def _weigh(net: PathNetwork, node: Weighted, operands: list[list[_Bunch]], n: in
     shape = net.nodes[node.operands[0]].shape
     size = int(torch.Size(shape).numel())
     basis = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
-    used = node.operator.apply(basis, numbers).flatten(1).round().long().tolist()
+    used = node.operator.apply(basis, numbers).reshape(size, -1).round().long().tolist()
     parts: list[list[_Bunch]] = [[] for _ in used[0]]
     for source, row in enumerate(used):
         for target, k in enumerate(row):
@@ -246,7 +246,7 @@ def _edges(net: PathNetwork, node: Node, operand: int) -> list[tuple[int, int, f
         basis if j == operand else torch.zeros(size, *s, dtype=torch.float64)
         for j, s in enumerate(shapes)
     ]
-    matrix = apply_constant(node, tried).flatten(1)
+    matrix = apply_constant(node, tried).reshape(size, -1)
     rows, columns = torch.nonzero(matrix, as_tuple=True)
     return list(zip(rows.tolist(), columns.tolist(), matrix[rows, columns].tolist(), strict=True))
 

@@ -68,6 +68,8 @@ def hidden_layers(net: PathNetwork) -> list[HiddenLayer]:
         terms = present[operand].terms
         if len(sites) > 1 or present[operand].data is not None or not terms:
             continue
+        if any(net.weights[k].parameter < 0 for k in (node.weight, *terms)):
+            continue  # computed from parameters: nothing to move them in
         if any(readers[k] != [operand] or len(found[k].sites) > 1 for k in terms):
             continue
         if (
