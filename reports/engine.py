@@ -72,6 +72,7 @@ def write_report(
     *,
     published: Sequence[Path | str] = (),
     only: Sequence[str] | None = None,
+    workers: int = 1,
     verify: Verify | None = None,
     statements: Sequence[StatementLike] | None = None,
     known: Mapping[str, Experiment[Any]] | None = None,
@@ -87,6 +88,7 @@ def write_report(
         progress: Told how far the whole has come.
         published: Further folders of records to read.
         only: Names of the experiments to show; all if left out.
+        workers: Number of processes that share the work; their number changes no result.
         verify: Reaches the verdicts on some statements; the property suite if left out.
         statements: The registry, if not the package's own.
         known: The experiments, if not the package's own.
@@ -103,13 +105,14 @@ def write_report(
     store = report_store(output, [Path(folder) for folder in published])
 
     shares = _Shares(progress, len(chosen))
-    gathered = [gather(e, profile, store, shares.part(i)) for i, e in enumerate(chosen)]
+    gathered = [gather(e, profile, store, shares.part(i), workers) for i, e in enumerate(chosen)]
     report = suite_report(
         [statement.id for statement in registry],
         profile,
         store.folder / "verification",
         shares.part(len(chosen)),
         verify,
+        workers=workers,
     )
     shares.say(len(chosen) + 1, "setting the paper and the page")
 

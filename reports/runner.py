@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from reluctant.reports.experiment import Experiment, Profile, Progress, RunFaile
 from reluctant.reports.provenance import hardware, versions
 from reluctant.reports.records import PROFILES, Gap, Record, Store
 from reluctant.reports.registry import experiment as experiment_named
+from reluctant.reports.tasks import finished
 from reluctant.theory.errors import InputError
 
 try:
@@ -70,6 +71,7 @@ def run(
     store: Store | Path,
     progress: Progress | None = None,
     *,
+    workers: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Results:
     """Run every configuration that has no record, and return all there is.
@@ -83,8 +85,9 @@ def run(
         experiment: What to run, or its name.
         profile: ``smoke``, ``quick`` or ``full``.
         store: Where records are, or the folder of a report that has them.
-        progress: Told the configuration, the share of all costs that is done in thousandths, and
+        progress: Told a configuration, the share of all costs that is done in thousandths, and
             a thousand.
+        workers: Number of processes that share the work.
         clock: Seconds, for the records.
 
     Raises:
@@ -97,49 +100,72 @@ def run(
         store = report_store(store)
     code = experiment.code_digest()
     grid = experiment.grid(profile)
+    drafts = [
+        Record(experiment.name, profile, plain, None, code, int(plain.get("seed") or 0))
+        for plain in map(as_json, grid)
+    ]
+    missing = [i for i, draft in enumerate(drafts) if not _is_done(store, draft)]
     costs = [experiment.cost(config) for config in grid]
     whole = sum(costs) or 1.0
-    errors: dict[str, str] = {}
-    done, ran = 0.0, 0
-    for config, cost in zip(grid, costs, strict=True):
-        plain = as_json(config)
+    left = sum(costs[i] for i in missing)
+    coming = iter([_brief(drafts[i].config) for i in missing])
+
+    def say() -> None:
         if progress is not None:
-            progress(f"{experiment.name}: {_brief(plain)}", round(1000 * done / whole), 1000)
-        done += cost
-        if isinstance(store.find(experiment.name, profile, plain, code), Record):
-            continue
-        template = Record(experiment.name, profile, plain, None, code, int(plain.get("seed") or 0))
-        with _alone(store.path(experiment.name, template.digest, code)):
-            if isinstance(store.find(experiment.name, profile, plain, code), Record):
-                continue
-            start = clock()
-            result, failure = None, ""
-            try:
-                result = dict(experiment.run(config))
-            except RunFailed as error:
-                failure = str(error) or "no reason given"
-            except Exception as error:
-                errors[template.digest] = f"{type(error).__name__}: {error}"
-                continue
-            ran += 1
-            store.write(
-                Record(
-                    **{name: getattr(template, name) for name in _TEMPLATE},
-                    result=result,
-                    failure=failure,
-                    seconds=round(clock() - start, 4),
-                    versions=versions(),
-                    hardware=hardware(),
-                )
-            )
-    if progress is not None:
-        progress(experiment.name, 1000, 1000)
+            what = ": ".join((experiment.name, *(n for n in (next(coming, ""),) if n)))
+            progress(what, round(1000 * (1 - left / whole)), 1000)
+
+    errors: dict[str, str] = {}
+    ran = 0
+    say()
+    pieces = [(i, experiment, grid[i], drafts[i], store, clock) for i in missing]
+    for index, was_run, error in finished(_run_one, pieces, workers):
+        left -= costs[index]
+        ran += was_run
+        if error:
+            errors[drafts[index].digest] = error
+        say()
     found = collect(experiment, profile, store)
     gaps = tuple(_explained(gap, profile, errors) for gap in found.gaps)
     return Results(found.records, gaps, found.older, ran)
 
 
-_TEMPLATE = ("experiment", "profile", "config", "code", "seed")
+def _is_done(store: Store, draft: Record) -> bool:
+    found = store.find(draft.experiment, draft.profile, draft.config, draft.code)
+    return isinstance(found, Record)
+
+
+def _run_one(
+    index: int,
+    experiment: Experiment[Any],
+    config: Any,
+    draft: Record,
+    store: Store,
+    clock: Callable[[], float],
+) -> tuple[int, bool, str]:
+    """Run a configuration unless somebody else has; return whether it ran, and what went wrong."""
+    with _alone(store.path(experiment.name, draft.digest, draft.code)):
+        if _is_done(store, draft):
+            return index, False, ""
+        start = clock()
+        result, failure = None, ""
+        try:
+            result = dict(experiment.run(config))
+        except RunFailed as error:
+            failure = str(error) or "no reason given"
+        except Exception as error:
+            return index, False, f"{type(error).__name__}: {error}"
+        store.write(
+            replace(
+                draft,
+                result=result,
+                failure=failure,
+                seconds=round(clock() - start, 4),
+                versions=versions(),
+                hardware=hardware(),
+            )
+        )
+        return index, True, ""
 
 
 def _explained(gap: Gap, profile: str, errors: dict[str, str]) -> Gap:

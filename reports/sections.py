@@ -30,13 +30,17 @@ class Gathered:
 
 
 def gather(
-    experiment: Experiment[Any], profile: Profile, store: Store, progress: Progress | None
+    experiment: Experiment[Any],
+    profile: Profile,
+    store: Store,
+    progress: Progress | None,
+    workers: int = 1,
 ) -> Gathered:
     """Run what is missing of an experiment; where all full records are at hand, take those."""
     full = collect(experiment, "full", store)
     if profile != "full" and full.records and not full.gaps:
         return Gathered(experiment, "full", full)
-    return Gathered(experiment, profile, run(experiment, profile, store, progress))
+    return Gathered(experiment, profile, run(experiment, profile, store, progress, workers=workers))
 
 
 def make_sections(gathered: Sequence[Gathered]) -> tuple[tuple[Section, ...], tuple[str, ...]]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from reluctant.reports.experiment import Profile, Progress
 from reluctant.reports.provenance import code_digest
+from reluctant.reports.tasks import finished
 from reluctant.theory.errors import InputError
 from reluctant.theory.verdicts import Report
 
@@ -25,6 +26,8 @@ def suite_report(
     folder: Path,
     progress: Progress | None = None,
     verify: Verify | None = None,
+    *,
+    workers: int = 1,
 ) -> Report:
     """Return the verdicts on all statements; those of this very code are read, not reached again.
 
@@ -34,6 +37,7 @@ def suite_report(
         folder: Where each statement's verdicts are kept; a killed call loses one statement's.
         progress: Told the statement and how far all of them have come.
         verify: Reaches the verdicts on some statements; the property suite if left out.
+        workers: Number of processes that share the statements.
 
     Raises:
         KeyboardInterrupt: If the suite was interrupted; what is complete has been kept.
@@ -45,23 +49,29 @@ def suite_report(
         verify = verify_all
     effort = EFFORT[profile]
     code = code_digest(_CODE)[:8]
-    parts = []
-    for index, name in enumerate(statements):
-        path = folder / f"{name}-{effort}-{code}.json"
-        part = _kept(path)
-        if part is None:
-            part = verify([name], effort, _within(progress, index, len(statements)))
-            if any("interrupted" in note for note in part.notes):
-                raise KeyboardInterrupt
-            _keep(part, path)
-        parts.append(part)
+    paths = {name: folder / f"{name}-{effort}-{code}.json" for name in statements}
+    parts = {name: part for name, path in paths.items() if (part := _kept(path)) is not None}
+    pieces = [(name, effort, path, verify) for name, path in paths.items() if name not in parts]
+    for name, part in finished(_reach, pieces, workers):
+        parts[name] = part
+        if progress is not None:
+            progress(f"verified {name}", len(parts), len(statements))
+    ordered = [parts[name] for name in statements]
     return Report(
         "the property suite",
-        tuple(v for part in parts for v in part.verdicts),
-        tuple(m for part in parts for m in part.mutants),
-        parts[0].environment if parts else {},
-        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        tuple(v for part in ordered for v in part.verdicts),
+        tuple(m for part in ordered for m in part.mutants),
+        ordered[0].environment if ordered else {},
+        tuple(dict.fromkeys(note for part in ordered for note in part.notes)),
     )
+
+
+def _reach(name: str, effort: str, path: Path, verify: Verify) -> tuple[str, Report]:
+    part = verify([name], effort, None)
+    if any("interrupted" in note for note in part.notes):
+        raise KeyboardInterrupt
+    _keep(part, path)
+    return name, part
 
 
 def _kept(path: Path) -> Report | None:
@@ -80,14 +90,3 @@ def _keep(report: Report, path: Path) -> None:
         raise InputError(
             f"verdicts cannot be written to {path.parent} ({error.strerror}); choose another folder"
         ) from error
-
-
-def _within(progress: Progress | None, index: int, count: int) -> Progress | None:
-    if progress is None:
-        return None
-
-    def say(what: str, done: int, total: int) -> None:
-        share = (index + (done / total if total else 0.0)) / count
-        progress(what, round(1000 * share), 1000)
-
-    return say

@@ -121,6 +121,42 @@ def test_an_interrupted_run_leaves_nothing_behind(
     assert len(list(tmp_path.rglob("*"))) == 3  # the folder and two records, no lock
 
 
+def test_several_processes_share_the_work(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Number:
+        value: int
+
+    class Processes(Experiment[Number]):
+        name = "processes"
+        title = "Who did it"
+
+        def grid(self, profile: Profile) -> tuple[Number, ...]:
+            return tuple(map(Number, range(6)))
+
+        def run(self, config: Number) -> Mapping[str, Any]:
+            if config.value == 5:
+                raise RunFailed("five is too many")
+            return {"process": os.getpid(), "value": config.value}
+
+        def draw(self, records: Sequence[Record]) -> tuple[Exhibit, ...]:
+            return ()
+
+        def code_digest(self) -> str:
+            return "0" * 16
+
+    heard: list[int] = []
+    found = run(
+        Processes(), "quick", Store(tmp_path), lambda _, done, __: heard.append(done), workers=2
+    )
+    assert [record["value"] for record in found.records] == [0, 1, 2, 3, 4]
+    assert [gap.reason for gap in found.gaps] == ["run failed: five is too many"]
+    assert os.getpid() not in {record["process"] for record in found.records}
+    assert heard == sorted(heard)
+    assert (len(heard), heard[-1]) == (7, 1000)
+    assert not list(tmp_path.rglob("*.lock"))
+    assert run(Processes(), "quick", Store(tmp_path), workers=2).ran == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
