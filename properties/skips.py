@@ -13,7 +13,7 @@ from reluctant.properties.bounds import kernel_tolerance, output_tolerance
 from reluctant.properties.laws import averaged
 from reluctant.properties.own_gates import following_gates
 from reluctant.properties.thinning import thinned
-from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk
+from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk, traced
 from reluctant.theory.network import Gates, PathNetwork
 from reluctant.theory.operators import Bias, Dense
 from reluctant.theory.rounding import gamma, roundings
@@ -211,9 +211,8 @@ def tangent_kernel_is_a_weighted_sum(
     shortest = min(depth_of(terms[frozenset()]), default=0)
     for term in terms.values():
         kernel = npk(term, part.x, gates=(part.gates, part.gates))
-        traced = kernel.sum(2) if kernel.ndim == 3 else kernel * part.net.output_size
         for depth in depth_of(term):
-            right = right + factor(_SIGMA, depth, shortest / 2) * traced
+            right = right + factor(_SIGMA, depth, shortest / 2) * traced(part.net, kernel)
     return [averaged(average, right, part, _SIGMA, passes=2 + len(terms))]
 
 

@@ -112,7 +112,7 @@ def test_without_sources_the_bias_paths_are_left_out(specimen: Specimen) -> None
 
 
 def test_kernels_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reluctant.theory import kernels
+    from reluctant.theory import blocks
 
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -120,7 +120,7 @@ def test_kernels_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     ).double()
     x = torch.randn(7, 1, 6, dtype=torch.float64)
     whole = rl.npk(module, x)
-    monkeypatch.setattr(kernels, "_BLOCK_BYTES", 8)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 8)
     assert within(trace(module, x), x, rl.npk(module, x), whole)
 
 

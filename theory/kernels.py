@@ -9,25 +9,19 @@ one output is chosen, and (n, m, outputs) otherwise, outputs flattened. Everythi
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from reluctant.theory.blocks import Variance, law, network_at
 from reluctant.theory.errors import InputError
-from reluctant.theory.images import Image, Term, images, origins
-from reluctant.theory.network import Gates, PathNetwork, Reindex, Sum, Weighted
-from reluctant.theory.operators import Bias, Dense
-from reluctant.theory.propagation import Plan, make_plan, propagate
-from reluctant.theory.tracing import trace
+from reluctant.theory.network import Gates, PathNetwork, Sum, Weighted
+from reluctant.theory.operators import Bias
+from reluctant.theory.structure import dense_chain
 
 Normalisation = Literal["none", "trace", "width", "gates"]
-Variance = float | Mapping[str, float]
-_BLOCK_BYTES = 1 << 28
 
 
 def gates(module: nn.Module | PathNetwork, x: Tensor) -> dict[str, Tensor]:
@@ -97,7 +91,7 @@ def npk(
     net = network_at(module, x)
     if normalise == "gates":
         return _gate_overlap(net, x, y, gates)
-    kernel = _law(net, x, y, dict.fromkeys(_names(net), 1.0), sources, output, gates, tangent=False)
+    kernel = law(net, x, y, sources=sources, output=output, gates=gates)
     if normalise == "none":
         return kernel
     if normalise == "trace":
@@ -149,7 +143,7 @@ def nngp_law(
         That of :func:`npk`.
     """
     net = network_at(module, x)
-    return _law(net, x, y, _variances(net, variance), sources, output, gates, tangent=False)
+    return law(net, x, y, variance=variance, sources=sources, output=output, gates=gates)
 
 
 def ntk_law(
@@ -188,10 +182,15 @@ def ntk_law(
         derivatives.
     """
     net = network_at(module, x)
-    kernel = _law(net, x, y, _variances(net, variance), sources, output, gates, tangent=True)
-    if kernel.ndim == 3:
-        return kernel.sum(2)
-    return kernel if output is not None else kernel * net.output_size
+    kernel = law(
+        net, x, y, variance=variance, sources=sources, output=output, gates=gates, tangent=True
+    )
+    return kernel if output is not None else traced(net, kernel)
+
+
+def traced(net: PathNetwork, kernel: Float[Tensor, "n m *outputs"]) -> Float[Tensor, "n m"]:
+    """Add the kernels of all outputs, of which one is given if they share it."""
+    return kernel.sum(2) if kernel.ndim == 3 else kernel * net.output_size
 
 
 def kernel_magnitude(
@@ -213,20 +212,16 @@ def kernel_magnitude(
         tangent: True for the tangent law, traced over the outputs as :func:`ntk_law` does.
         sources: False leaves out the paths from sources.
     """
-    kernel = _law(
+    kernel = law(
         net,
         x,
-        None,
-        _variances(net, variance),
-        sources,
-        None,
-        (gates, gates),
+        variance=variance,
+        sources=sources,
+        gates=(gates, gates),
         tangent=tangent,
         magnitudes=True,
     )
-    if not tangent:
-        return kernel
-    return kernel.sum(2) if kernel.ndim == 3 else kernel * net.output_size
+    return traced(net, kernel) if tangent else kernel
 
 
 def kernel_work(net: PathNetwork) -> float:
@@ -261,191 +256,9 @@ def kernel_work(net: PathNetwork) -> float:
     return total
 
 
-def network_at(module: nn.Module | PathNetwork, x: Tensor) -> PathNetwork:
-    """Return the module read at the shape of x.
-
-    Raises:
-        InputError: If x does not have the shape of one batch of the network's examples.
-    """
-    if not isinstance(module, PathNetwork):
-        return trace(module, x)
-    if tuple(x.shape[1:]) != module.input_shape:
-        came = tuple(x.shape)
-        raise InputError(
-            f"this path network reads examples of shape {module.input_shape}, got {came}; "
-            "trace the module at that shape"
-        )
-    return module.at(x)
-
-
-def _names(net: PathNetwork) -> list[str]:
-    return [net.weights[node.weight].name for node in net.weighted]
-
-
-def _variances(net: PathNetwork, variance: Variance) -> dict[str, float]:
-    names = _names(net)
-    if isinstance(variance, Mapping):
-        missing = [name for name in names if name not in variance]
-        if missing:
-            raise InputError(
-                f"no variance is given for {', '.join(missing)}; give one for every parameter on a path"
-            )
-        values = {name: float(variance[name]) for name in names}
-    else:
-        values = dict.fromkeys(names, float(variance))
-    for name, value in values.items():
-        if not 0.0 <= value < float("inf"):
-            raise InputError(f"the variance of {name} must be finite and at least 0, got {value}")
-    return values
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Half:
-    net: PathNetwork
-    images: Mapping[int, Image]
-    n: int
-
-    def block(self, start: int, stop: int) -> dict[int, Image]:
-        return {
-            i: Image(
-                None if image.data is None else image.data[start:stop],
-                {k: Term(t.index, t.factor[start:stop]) for k, t in image.terms.items()},
-            )
-            for i, image in self.images.items()
-        }
-
-
-def _law(
-    net: PathNetwork,
-    x: Tensor,
-    y: Tensor | None,
-    variances: Mapping[str, float],
-    sources: bool,
-    output: int | None,
-    given: tuple[Gates, Gates] | None,
-    *,
-    tangent: bool,
-    magnitudes: bool = False,
-) -> Tensor:
-    found = origins(net)
-    mine = given[0] if given else net.gates(x)
-    left = _Half(
-        net, images(net, x, mine, found, sources=sources, magnitudes=magnitudes), x.shape[0]
-    )
-    right = left
-    if y is not None:
-        other = network_at(net, y)
-        others = given[1] if given else other.gates(y)
-        right = _Half(
-            other,
-            images(other, y, others, found, sources=sources, magnitudes=magnitudes),
-            y.shape[0],
-        )
-    plan = make_plan(net, found, left.images)
-    chosen, shared = _chosen(net, output)
-    z = {
-        k: torch.tensor(variances[net.weights[k].name], dtype=torch.float64, device=x.device)
-        for k in plan.order
-    }
-    rows: list[list[Tensor]] = []
-    step = _block(plan, left.images)
-    for i in range(0, left.n, step):
-        line = []
-        for j in range(0, right.n, step):
-            if right is left and j < i:
-                line.append(rows[j // step][i // step].transpose(1, 2))
-                continue
-            line.append(
-                _block_law(
-                    plan, left.block(i, i + step), right.block(j, j + step), z, chosen, tangent
-                )
-            )
-        rows.append(line)
-    kernel = torch.cat([torch.cat(line, dim=2) for line in rows], dim=1).movedim(0, -1)
-    return kernel[..., 0] if output is not None or shared else kernel
-
-
-def _block_law(
-    plan: Plan,
-    left: dict[int, Image],
-    right: dict[int, Image],
-    z: dict[int, Tensor],
-    outputs: Tensor,
-    tangent: bool,
-) -> Tensor:
-    if not tangent or not z:
-        kernel = propagate(plan, left, right, z, outputs)
-        return torch.zeros_like(kernel) if tangent else kernel
-    keys = list(z)
-
-    def along(shift: Tensor) -> Tensor:
-        return propagate(plan, left, right, {k: z[k] + shift for k in keys}, outputs)
-
-    zero = torch.zeros((), dtype=torch.float64, device=z[keys[0]].device)
-    with (
-        warnings.catch_warnings()
-    ):  # torch's forward mode loads its rules through its own deprecated jit
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        derivative: Tensor = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[1]
-    return derivative
-
-
-def _block(plan: Plan, present: Mapping[int, Image]) -> int:
-    """Return how many examples to take at once so that a block of kernels stays within its budget."""
-    largest = 1
-    for k in plan.full:
-        largest = max(largest, plan.origins[k].positions ** 2)
-    for image in present.values():
-        for k, term in image.terms.items():
-            if k in plan.full:
-                largest = max(largest, term.index.shape[0] ** 2)
-    pairs = max(1, _BLOCK_BYTES // (8 * largest))
-    return max(1, int(pairs**0.5))
-
-
-def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:
-    """Return the output coordinates to compute, and whether the first stands for all."""
-    if output is not None:
-        if not -net.output_size <= output < net.output_size:
-            raise InputError(
-                f"output {output} does not exist: the network has {net.output_size} output coordinates"
-            )
-        return torch.tensor([output % net.output_size]), False
-    if outputs_share_a_kernel(net):
-        return torch.tensor([0]), True
-    return torch.arange(net.output_size), False
-
-
-def outputs_share_a_kernel(net: PathNetwork) -> bool:
-    """Tell whether all outputs have the same kernel, because one dense layer makes them all."""
-    todo = [net.output]
-    while todo:
-        node = net.nodes[todo.pop()]
-        if isinstance(node, Weighted):
-            operator = node.operator
-            whole = isinstance(operator, Dense) and int(torch.Size(operator.positions).numel()) == 1
-            if not whole and not (
-                isinstance(operator, Bias) and len(operator.own) and not _shared_positions(operator)
-            ):
-                return False
-        elif (isinstance(node, Sum) and not node.axes) or (
-            isinstance(node, Reindex) and node.keeps_order
-        ):
-            todo.extend(node.operands)
-        else:
-            return False
-    return True
-
-
-def _shared_positions(operator: Bias) -> bool:
-    return int(torch.Size(operator.positions).numel()) > 1
-
-
 def _gate_overlap(
     net: PathNetwork, x: Tensor, y: Tensor | None, given: tuple[Gates, Gates] | None
 ) -> Tensor:
-    from reluctant.theory.structure import dense_chain
-
     layers = dense_chain(net)
     if layers is None:
         raise InputError(
