@@ -38,6 +38,8 @@ FUNCTIONS: Final = frozenset(
     "max min sup inf lim log ln exp det dim ker arg sin cos tan arccos arcsin tanh Pr gcd "
     "limsup liminf deg".split()
 )
+# Functions below which a subscript stands in a displayed formula.
+LIMITS: Final = frozenset("max min sup inf lim limsup liminf det gcd Pr argmax argmin".split())
 DELIMITERS: Final = {
     "langle": "⟨", "rangle": "⟩", "lvert": "|", "rvert": "|", "vert": "|", "lVert": "‖",
     "rVert": "‖", "Vert": "‖", "|": "‖", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
+from reluctant.reports.alphabets import lettered
 from reluctant.reports.formula_nodes import (
     Accent,
     Alphabet,
@@ -20,31 +21,16 @@ from reluctant.reports.formula_nodes import (
     Words,
 )
 from reluctant.reports.formulas import clauses, parse
+from reluctant.reports.latex_signs import LIMITS
 
 _ACCENTS: Final = {
     "hat": "^", "tilde": "~", "bar": "¯", "line": "‾", "vec": "→", "dot": "˙", "ddot": "¨",
     "underline": "_",
 }  # fmt: skip
-_LIMITS: Final = frozenset("max min sup inf lim limsup liminf argmax argmin".split())
 _FENCES: Final = {
     "matrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "vmatrix": ("|", "|"),
     "cases": ("{", ""),
 }  # fmt: skip
-
-# First letters (A, a) and digits of the mathematical alphabets, and where Unicode has a hole.
-_PLANES: Final = {
-    "bb": (0x1D538, 0x1D552, 0x1D7D8),
-    "cal": (0x1D49C, 0x1D4B6, 0),
-    "bold": (0x1D400, 0x1D41A, 0x1D7CE),
-    "sans": (0x1D5A0, 0x1D5BA, 0x1D7E2),
-    "frak": (0x1D504, 0x1D51E, 0),
-}
-_HOLES: Final = {
-    "bb": dict(zip("CHNPQRZ", "ℂℍℕℙℚℝℤ", strict=True)),
-    "cal": dict(zip("BEFHILMRego", "ℬℰℱℋℐℒℳℛℯℊℴ", strict=True)),
-    "frak": dict(zip("CHIRZ", "ℭℌℑℜℨ", strict=True)),
-}
-_BOLD_GREEK: Final = {"Α": 0x1D6A8, "α": 0x1D6C2}
 
 
 def to_mathml(latex: str, *, is_block: bool = False) -> str:
@@ -101,7 +87,7 @@ def _print(node: Node, block: bool) -> str:
             sign = f'<mo stretchy="{stretch}">{_ACCENTS[mark]}</mo>'
             return f'<{tag} {which}="true">{_print(body, False)}{sign}</{tag}>'
         case Alphabet(name, body):
-            return _print(_lettered(body, name), block)
+            return _print(lettered(body, name), block)
         case Fenced(left, body, right):
             fences = [
                 f'<mo fence="true" form="{form}" stretchy="true">{escape(sign)}</mo>'
@@ -161,7 +147,7 @@ def _scripts(node: Scripts, block: bool) -> str:
         node = Scripts(raised, node.below, node.above)
     base, role = node.base, getattr(node.base, "role", "")
     has_limits = block and isinstance(base, Symbol) and base.text != "∫" and (
-        role == "large" or (role == "function" and base.text in _LIMITS)
+        role == "large" or (role == "function" and base.text in LIMITS)
     )  # fmt: skip
     tags = ("munder", "mover", "munderover") if has_limits else ("msub", "msup", "msubsup")
     parts = [node.below, node.above]
@@ -194,37 +180,6 @@ def _grid(grid: Grid) -> str:
 
 def _fence(sign: str, form: str) -> str:
     return f'<mo fence="true" form="{form}" stretchy="true">{sign}</mo>' if sign else ""
-
-
-def _lettered(node: Node, alphabet: str) -> Node:
-    """Replace letters by those of a mathematical alphabet, which MathML Core has no markup for."""
-    if isinstance(node, Row):
-        if alphabet == "upright" and all(isinstance(i, Symbol) for i in node.items):
-            return Symbol("".join(i.text for i in node.items if isinstance(i, Symbol)),
-                          "variable", upright=True)  # fmt: skip
-        return Row(tuple(_lettered(item, alphabet) for item in node.items))
-    if not isinstance(node, Symbol):
-        return node
-    if alphabet in ("upright", "italic"):
-        return Symbol(node.text, node.role, upright=alphabet == "upright")
-    return Symbol("".join(_letter(c, alphabet) for c in node.text), node.role, upright=True)
-
-
-def _letter(letter: str, alphabet: str) -> str:
-    hole = _HOLES.get(alphabet, {}).get(letter)
-    if hole is not None:
-        return hole
-    upper, lower, digit = _PLANES[alphabet]
-    if "A" <= letter <= "Z":
-        return chr(upper + ord(letter) - ord("A"))
-    if "a" <= letter <= "z":
-        return chr(lower + ord(letter) - ord("a"))
-    if digit and letter.isdigit():
-        return chr(digit + int(letter))
-    if alphabet == "bold" and "Α" <= letter <= "ω":
-        first = "Α" if letter <= "Ω" else "α"
-        return chr(_BOLD_GREEK[first] + ord(letter) - ord(first))
-    return letter
 
 
 def _wide(text: str) -> str:

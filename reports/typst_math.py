@@ -19,13 +19,13 @@ from reluctant.reports.formula_nodes import (
     Words,
 )
 from reluctant.reports.formulas import clauses, parse
+from reluctant.reports.latex_signs import LIMITS
 
 _ACCENTS: Final = {
     "hat": "hat", "tilde": "tilde", "bar": "macron", "line": "overline", "vec": "arrow",
     "dot": "dot", "ddot": "dot.double", "underline": "underline",
 }  # fmt: skip
 _FENCES: Final = {"matrix": "#none", "pmatrix": '"("', "bmatrix": '"["', "vmatrix": '"|"'}
-_LIMITS: Final = frozenset("max min sup inf lim limsup liminf det gcd Pr argmax argmin".split())
 
 
 def to_typst(latex: str) -> str:
@@ -87,7 +87,7 @@ def _print(node: Node) -> str:
 
 def _symbol(symbol: Symbol) -> str:
     if symbol.role == "function":
-        limits = ", limits: #true" if symbol.text in _LIMITS else ""
+        limits = ", limits: #true" if symbol.text in LIMITS else ""
         return f"op({_quoted(symbol.text)}{limits})"
     if symbol.role == "number":
         return symbol.text

@@ -130,3 +130,9 @@ def test_letters_of_other_alphabets_are_the_unicode_ones() -> None:
     assert "ℝ" in to_mathml(r"\mathbb{R}")
     assert "𝒫" in to_mathml(r"\mathcal{P}")
     assert "𝐖" in to_mathml(r"\mathbf{W}")
+
+
+@pytest.mark.parametrize("name", ["max", "det", "gcd", "Pr"])
+def test_both_forms_put_limits_below_the_same_functions(name: str) -> None:
+    assert "<munder>" in to_mathml(rf"\{name}_i", is_block=True)
+    assert "limits: #true" in to_typst(rf"\{name}_i")
