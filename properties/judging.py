@@ -8,7 +8,7 @@ from typing import Any
 
 from reluctant.theory.errors import NotIdentified, TooManyPaths
 from reluctant.theory.kernels import kernel_work
-from reluctant.theory.statements import CannotTry, Comparison, Statement, Trial
+from reluctant.theory.statements import CannotTry, Comparison, Kind, Statement, Trial
 from reluctant.theory.verdicts import (
     Counterexample,
     Evidence,
@@ -101,6 +101,9 @@ def judge(
             comparisons,
             reason=f"{blind.what}: the sample cannot tell the nearest wrong law; take more",
         )
+    if statement.kind is Kind.FALSE_AS_PRINTED:
+        reason = "what is printed is false in general, but this example does not show it"
+        return Judgement(Outcome.INCONCLUSIVE, comparisons, reason=reason)
     return Judgement(Outcome.HOLDS, comparisons)
 
 

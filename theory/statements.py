@@ -64,6 +64,7 @@ class Comparison:
         rival: Nearest wrong value of the right side. If the bound cannot tell it from the right
             side,
             the comparison is inconclusive.
+        numbers: What else a reader needs to check the two sides by hand, ready for JSON.
     """
 
     left: Tensor
@@ -74,6 +75,7 @@ class Comparison:
     what: str = ""
     error_probability: float | None = None
     rival: Tensor | None = None
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def excess(self) -> Tensor:
@@ -216,6 +218,7 @@ class Statement:
         mutants: Deliberate faults that its check must notice.
         controls: What must fail when a hypothesis is dropped, in words.
         note: Where the printed form differs, or what the reader must know.
+        corrected: Identifier of the statement that holds in place of one that is false as printed.
         revisits_gates: True if its two sides compute the gates in different ways, so that a
             pre-activation within rounding of 0 can set them apart.
         uses_kernel: True if its claim propagates kernels, which large networks cannot afford.
@@ -231,6 +234,7 @@ class Statement:
     mutants: tuple[Mutant, ...]
     controls: str = ""
     note: str = ""
+    corrected: str = ""
     revisits_gates: bool = False
     uses_kernel: bool = False
 
