@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from reluctant.theory.network import PathNetwork
 from reluctant.theory.rounding import undecided_gates
 from reluctant.theory.tracing import trace
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Unmet
+
+if TYPE_CHECKING:
+    from reluctant.theory.proofs import Proof
 
 
 class Kind(StrEnum):
@@ -222,6 +225,7 @@ class Statement:
         revisits_gates: True if its two sides compute the gates in different ways, so that a
             pre-activation within rounding of 0 can set them apart.
         uses_kernel: True if its claim propagates kernels, which large networks cannot afford.
+        proof: Makes its symbolic proof, still to be checked; None if there is none.
     """
 
     id: str
@@ -237,6 +241,7 @@ class Statement:
     corrected: str = ""
     revisits_gates: bool = False
     uses_kernel: bool = False
+    proof: Callable[[], Proof] | None = None
 
     @property
     def expected(self) -> Outcome:
