@@ -65,6 +65,7 @@ def kernel_tolerance(
     variance: float = 1.0,
     tangent: bool = False,
     sources: bool = True,
+    output: int | None = None,
     passes: int = 2,
 ) -> tuple[Tensor | float, EvidenceKind]:
     r"""Return how far apart two evaluations of a kernel may be, and how that is known.
@@ -79,9 +80,12 @@ def kernel_tolerance(
         variance: Variance of the weights, for a law.
         tangent: True for the tangent law.
         sources: False leaves out the paths from sources.
+        output: Output coordinate; None for all.
         passes: Number of evaluations that contribute rounding.
     """
-    size = kernel_magnitude(net, x, gates, variance=variance, tangent=tangent, sources=sources)
+    size = kernel_magnitude(
+        net, x, gates, variance=variance, tangent=tangent, sources=sources, output=output
+    )
     integral = is_integral(net, x, gates, []) and float(variance).is_integer()
     if integral and size.numel() and float(size.max()) < _EXACT_BELOW:
         return 0.0, EvidenceKind.EXACT

@@ -177,9 +177,7 @@ def output_is_linear_in_the_values(
     parts = before.bundle_features * after.bundle_values
     right[:, :size] = parts.new_zeros(len(parts), size).index_add_(1, after.bundle_ends, parts)
     mine = features(before)[:, before.bundle_ends == 0]
-    kernel_bound, kernel_kind = kernel_tolerance(trial.net, trial.x, trial.gates)
-    if isinstance(kernel_bound, Tensor) and kernel_bound.ndim == 3:
-        kernel_bound = kernel_bound[..., 0]
+    kernel_bound, kernel_kind = kernel_tolerance(trial.net, trial.x, trial.gates, output=0)
     kernel = npk(net, trial.x, output=0)
     exact = EvidenceKind.EXACT
     return [

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reluctant.theory.errors import NotIdentified
 from reluctant.theory.images import repeated_parameters
-from reluctant.theory.network import Constant, Gate, Input, PathNetwork, Scale, Sum, Weighted
+from reluctant.theory.network import (
+    Constant,
+    Gate,
+    GateLayer,
+    Input,
+    PathNetwork,
+    Scale,
+    Sum,
+    Weighted,
+)
 from reluctant.theory.statements import Hypothesis
 from reluctant.theory.structure import dense_chain, gate_parameters, identity_skips
 from reluctant.theory.units import hidden_layers
@@ -50,45 +61,46 @@ FULLY_CONNECTED = Hypothesis(
 )
 
 
-def _hard(net: PathNetwork) -> Unmet | None:
-    for g in net.value_gates:
-        layer = net.gate_layers[g]
-        if not layer.hard:
-            return Unmet(
-                "hard gates",
-                f"the gates of {layer.name} take other values than 0 and 1",
-                layer.place,
-            )
-    return None
+def _of_every_gate(name: str, text: str, fault: Callable[[GateLayer], str | None]) -> Hypothesis:
+    """Return the hypothesis that no layer of gates on the paths has a fault."""
+
+    def test(net: PathNetwork) -> Unmet | None:
+        for g in net.value_gates:
+            layer = net.gate_layers[g]
+            reason = fault(layer)
+            if reason is not None:
+                return Unmet(name, reason, layer.place)
+        return None
+
+    return Hypothesis(name, text, test)
 
 
-HARD_GATES = Hypothesis("hard gates", "Every gate is 0 or 1.", _hard)
+def _takes_other_values(layer: GateLayer) -> str | None:
+    return None if layer.hard else f"the gates of {layer.name} take other values than 0 and 1"
 
 
-def _own(net: PathNetwork) -> Unmet | None:
-    for g in net.value_gates:
-        layer = net.gate_layers[g]
-        if not layer.own:
-            return Unmet(
-                "own gates",
-                f"{layer.name} multiplies by gates that were made elsewhere",
-                layer.place,
-            )
-    return None
+def _is_made_elsewhere(layer: GateLayer) -> str | None:
+    return None if layer.own else f"{layer.name} multiplies by gates that were made elsewhere"
 
 
-OWN_GATES = Hypothesis("own gates", "Every gate comes from the tensor that it multiplies.", _own)
+def _is_no_relu(layer: GateLayer) -> str | None:
+    return None if layer.kind == "relu" else f"{layer.name} is no ReLU"
 
 
-def _own_relu(net: PathNetwork) -> Unmet | None:
-    for g in net.value_gates:
-        layer = net.gate_layers[g]
-        if layer.kind != "relu":
-            return Unmet("own ReLU gates", f"{layer.name} is no ReLU", layer.place)
-    return None
+def _has_a_slope_at_ties(layer: GateLayer) -> str | None:
+    if layer.kind != "relu" or layer.ties == "zero":
+        return None
+    return f"torch gives {layer.name} the derivative {layer.ties} at q = 0"
 
 
-OWN_RELUS = Hypothesis("own ReLU gates", "Every gate is a ReLU's.", _own_relu)
+HARD_GATES = _of_every_gate("hard gates", "Every gate is 0 or 1.", _takes_other_values)
+OWN_GATES = _of_every_gate(
+    "own gates", "Every gate comes from the tensor that it multiplies.", _is_made_elsewhere
+)
+OWN_RELUS = _of_every_gate("own ReLU gates", "Every gate is a ReLU's.", _is_no_relu)
+ZERO_AT_TIES = _of_every_gate(
+    "derivative 0 at ties", "A ReLU's derivative at 0 is its gate there, 0.", _has_a_slope_at_ties
+)
 
 
 def _has_gates(net: PathNetwork) -> Unmet | None:
@@ -297,21 +309,4 @@ def _plain(net: PathNetwork) -> Unmet | None:
 
 PLAIN_WEIGHTS = Hypothesis(
     "plain weights", "Weights are parameters, not computed from parameters.", _plain
-)
-
-
-def _zero_at_ties(net: PathNetwork) -> Unmet | None:
-    for g in net.value_gates:
-        layer = net.gate_layers[g]
-        if layer.kind == "relu" and layer.ties != "zero":
-            return Unmet(
-                "derivative 0 at ties",
-                f"torch gives {layer.name} the derivative {layer.ties} at q = 0",
-                layer.place,
-            )
-    return None
-
-
-ZERO_AT_TIES = Hypothesis(
-    "derivative 0 at ties", "A ReLU's derivative at 0 is its gate there, 0.", _zero_at_ties
 )

@@ -304,8 +304,7 @@ def linear_network_counts_its_subnetworks(
     flat = x.double().flatten(1)
     unit = flat @ flat.T / flat.shape[1]
     skips = len(identity_skips(net))
-    size = kernel_magnitude(net, x, gates, variance=_by_fan_in(net))
-    size = size[..., 0] if size.ndim == 3 else size
+    size = kernel_magnitude(net, x, gates, variance=_by_fan_in(net), output=0)
     bound = (len(law) + 2) ** 2 * gamma(4 * roundings(net) + 16) * size
     return [
         Comparison(whole, 2.0**skips * unit, bound, EvidenceKind.ROUNDING, what="H(σ²)"),

@@ -201,6 +201,7 @@ def kernel_magnitude(
     variance: Variance = 1.0,
     tangent: bool = False,
     sources: bool = True,
+    output: int | None = None,
 ) -> Float[Tensor, "n n *outputs"]:
     r"""Return the kernel of absolute values, which bounds what rounding can do to the kernel.
 
@@ -211,17 +212,19 @@ def kernel_magnitude(
         variance: As for the laws.
         tangent: True for the tangent law, traced over the outputs as :func:`ntk_law` does.
         sources: False leaves out the paths from sources.
+        output: Output coordinate; None for all.
     """
     kernel = law(
         net,
         x,
         variance=variance,
         sources=sources,
+        output=output,
         gates=(gates, gates),
         tangent=tangent,
         magnitudes=True,
     )
-    return traced(net, kernel) if tangent else kernel
+    return traced(net, kernel) if tangent and output is None else kernel
 
 
 def kernel_work(net: PathNetwork) -> float:
