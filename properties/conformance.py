@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reluctant.properties.catalogue import select
-from reluctant.properties.catalogue import statements as all_statements
-from reluctant.properties.judging import Judgement, Tally, describe, judge
-from reluctant.theory.errors import InputError, UnsupportedOperation
+from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
+from reluctant.properties.shrinking import Budget, shrunk
+from reluctant.properties.trials import TRIALS, Effort, Trials
+from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.tracing import trace
 from reluctant.theory.verdicts import Counterexample, Outcome, Report, Unmet, Verdict
 
-Effort = Literal["quick", "default", "thorough"]
-_TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
-_WORK: dict[str, float] = {"quick": 1e8, "default": 5e8, "thorough": 1e11}
-_EXAMPLES = 4
+_SEARCH = {"quick": Budget(100, 5.0), "default": Budget(), "thorough": Budget(2000, 120.0)}
+_SHOWN = 4096  # entries of a tensor that a counterexample carries
 Progress = Callable[[str, int, int], None]
+Again = Callable[[str], str]
 
 
 def check(
@@ -38,6 +37,7 @@ def check(
     seed: int = 0,
     progress: Progress | None = None,
     on_verdict: Callable[[Verdict], None] | None = None,
+    again: Again | None = None,
 ) -> Report:
     r"""Try the statements of the theory on a module.
 
@@ -47,13 +47,16 @@ def check(
     Args:
         module: Any module that :func:`reluctant.trace` can read. It is left as it is.
         example: One batch of inputs, shape (n, \*input); drawn inputs follow its mean and spread.
-        statements: Identifiers or prefixes; all if None.
+        statements: Identifiers or prefixes, at least one; all if None.
         name: What to call the module in the report.
         data: Real inputs, shape (m, \*input), from which the trials take theirs.
-        effort: "quick", "default" or "thorough": 1, 3 or 10 trials.
+        effort: "quick", "default" or "thorough": 1, 3 or 10 trials,
+            and up to three times as many where both sides vanish.
         seed: Seed of everything drawn.
         progress: Called with what is being done, steps done, steps in all.
         on_verdict: Called with each verdict as it is reached.
+        again: Gives, for the identifier of a statement, the line that checks it again; a call of
+            this function if None.
 
     Returns:
         One verdict a statement. HOLDS and REFUTED come where all hypotheses are met; NOT_IMPLIED
@@ -67,10 +70,13 @@ def check(
         For each statement and trial a few forward passes; statements about kernels cost what
         :func:`reluctant.npk` costs for four examples.
     """
-    chosen = select(statements)
-    if effort not in _TRIALS:
-        raise InputError(f"effort must be one of {', '.join(_TRIALS)}, got {effort!r}")
+    chosen = _chosen(statements)
+    if effort not in TRIALS:
+        raise InputError(f"effort must be one of {', '.join(TRIALS)}, got {effort!r}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"the seed must lie in 0 ... 2**63 - 1, got {seed}")
     subject = name or type(module).__name__
+    again = again or _call_again(data is not None, effort, seed)
     verdicts: list[Verdict] = []
     notes: list[str] = []
 
@@ -82,11 +88,11 @@ def check(
     try:
         net = trace(module, example)
         notes.extend(net.notes)
-        trials = _trials(module, example, data, effort, seed)
+        trials = Trials(module, example.detach(), data, effort, seed)
         for k, statement in enumerate(chosen):
             if progress:
                 progress(statement.id, k, len(chosen))
-            settle(_settle(statement, trials, subject))
+            settle(_settle(statement, trials, subject, effort, again))
     except UnsupportedOperation as error:
         for statement in chosen[len(verdicts) :]:
             settle(_unsupported(statement, subject, error))
@@ -95,99 +101,84 @@ def check(
     return Report(subject, tuple(verdicts), (), _environment(seed, effort, example), tuple(notes))
 
 
-def _settle(statement: Statement, trials: Sequence[Trial], subject: str) -> Verdict:
-    tally, started = Tally(statement), time.perf_counter()
+def _chosen(statements: Iterable[str] | None) -> tuple[Statement, ...]:
+    wanted = [statements] if isinstance(statements, str) else statements
+    chosen = select(wanted)
+    if not chosen:
+        raise InputError("no statement is named; leave out the choice to try all of them")
+    return chosen
+
+
+def _call_again(has_data: bool, effort: Effort, seed: int) -> Again:
+    more = ", data=data" if has_data else ""
+    return lambda identifier: (
+        f'reluctant.check(module, example, ["{identifier}"]{more}, effort="{effort}", seed={seed})'
+    )
+
+
+def _settle(
+    statement: Statement, trials: Iterable[Trial], subject: str, effort: Effort, again: Again
+) -> Verdict:
+    tally, started, wanted = Tally(statement), time.perf_counter(), TRIALS[effort]
     for trial in trials:
-        judgement = judge(statement, trial)
+        try:
+            judgement = judge(statement, trial)
+        except UnsupportedOperation as error:
+            return _unsupported(statement, subject, error)
+        except ReluctantError as error:  # what was drawn suits the statement ill, not the example
+            judgement = Judgement(Outcome.INCONCLUSIVE, reason=f"cannot be tried: {error}")
+        except Exception as error:
+            error.add_note(f"while {statement.id} was tried on {subject}")
+            raise
         tally.add(judgement)
         if judgement.outcome is Outcome.REFUTED:
-            smaller = _smaller(statement, trial, judgement)
-            tally.counterexample = _counterexample(*smaller)
-            break
-        if judgement.outcome in (Outcome.NOT_IMPLIED, Outcome.INCONCLUSIVE):
+            simplest = shrunk(statement, trial, judgement, _SEARCH[effort])
+            tally.counterexample = _counterexample(*simplest, again(statement.id))
+        held, dead = tally.count(Outcome.HOLDS), tally.count(None)
+        if held + dead < len(tally.judgements) or held >= max(wanted, min(LIVE, held + dead)):
             break
     verdict = tally.verdict(subject, statement.expected, time.perf_counter() - started)
+    if verdict.outcome is Outcome.REFUTED:
+        return replace(verdict, measured=tally.judgements[-1].measured)
     if verdict.outcome is Outcome.NOT_IMPLIED:  # information: theory claims nothing here
-        return replace(verdict, expected=Outcome.NOT_IMPLIED)
+        return replace(verdict, expected=Outcome.NOT_IMPLIED, remark=_remark(tally.judgements[-1]))
     return verdict
 
 
-def _trials(
-    module: nn.Module, example: Tensor, data: Tensor | None, effort: Effort, seed: int
-) -> list[Trial]:
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for k in range(_TRIALS[effort]):
-        x = _inputs(example, data, k, generator)
-        subject = module if k % 2 == 0 else _redrawn(module, generator)
-        found.append(Trial(subject, x, torch.Generator().manual_seed(seed + k), work=_WORK[effort]))
-    return found
+def _remark(judgement: Judgement) -> str:
+    """Say what became of a conclusion that theory does not promise."""
+    if not judgement.comparisons:
+        return f"not measured: {judgement.reason}" if judgement.reason else ""
+    if all(comparison.is_vacuous for comparison in judgement.comparisons):
+        return "both sides vanish"
+    if all(comparison.holds for comparison in judgement.comparisons):
+        return "the conclusion is not violated beyond its error bound here"
+    return ""
 
 
-def _inputs(example: Tensor, data: Tensor | None, k: int, generator: torch.Generator) -> Tensor:
-    """Return four inputs: given ones first, then drawn ones; integers every third time, so that ties occur."""
-    if data is not None:
-        if tuple(data.shape[1:]) != tuple(example.shape[1:]):
-            raise InputError(
-                f"the data hold examples of shape {tuple(data.shape[1:])}, "
-                f"but the example has {tuple(example.shape[1:])}"
-            )
-        picked = torch.randint(0, data.shape[0], (_EXAMPLES,), generator=generator)
-        return data[picked].to(example)
-    drawn = torch.randn(_EXAMPLES, *example.shape[1:], generator=generator, dtype=torch.float64).to(
-        example
-    )
-    spread = float(example.double().std()) if example.numel() > 1 else 0.0
-    drawn = drawn * (spread or 1.0) + float(example.double().mean())
-    if k % 3 == 2:
-        return torch.round(2 * drawn / (spread or 1.0))
-    given = example[:_EXAMPLES]
-    useful = k == 0 and bool(given.any())
-    return torch.cat([given, drawn[len(given) :]]) if useful else drawn
-
-
-def _redrawn(module: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Return a copy with other weights of the same size: signs turned and entries shuffled."""
-    twin = copy.deepcopy(module)
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            order = torch.randperm(parameter.numel(), generator=generator)
-            signs = torch.randint(0, 2, (parameter.numel(),), generator=generator) * 2 - 1
-            flat = parameter.detach().flatten()
-            parameter.copy_((flat[order.to(flat.device)] * signs.to(flat)).reshape(parameter.shape))
-    return twin
-
-
-def _smaller(statement: Statement, trial: Trial, judgement: Judgement) -> tuple[Trial, Judgement]:
-    """Make a counterexample easier to read: fewer inputs, then rounded ones, as long as it stays one."""
-    best = trial, judgement
-    for change in (lambda x: x[:2], lambda x: torch.round(x), lambda x: torch.sign(x)):
-        x = change(best[0].x)
-        candidate = Trial(best[0].module, x, torch.Generator().manual_seed(0))
-        try:
-            found = judge(statement, candidate)
-        except Exception:  # a changed input may be outside the claim's domain: keep the last one
-            continue
-        if found.outcome is Outcome.REFUTED:
-            best = candidate, found
-    return best
-
-
-def _counterexample(trial: Trial, judgement: Judgement) -> Counterexample:
+def _counterexample(trial: Trial, judgement: Judgement, again: str) -> Counterexample:
     failed = next(c for c in judgement.comparisons if not c.holds)
+    entry = [int(k) for k in torch.unravel_index(failed.excess.argmax(), failed.excess.shape)]
+    weights = {name: p.detach() for name, p in trial.module.named_parameters()}
     numbers: dict[str, Any] = {
-        "left": failed.left.detach().tolist(),
-        "right": failed.right.detach().tolist(),
+        "compared": failed.what,
+        "entry": entry,
+        "place": trial.net.nodes[trial.net.output].place,
+        "left": _listed(failed.left.expand_as(failed.excess), entry),
+        "right": _listed(failed.right.expand_as(failed.excess), entry),
+        "x": _listed(trial.x),
+        "weights": {name: _listed(weight) for name, weight in weights.items()},
     }
-    if trial.x.numel() <= 4096:
-        numbers["x"] = trial.x.tolist()
-    sizes = {name: p for name, p in trial.module.named_parameters() if p.numel() <= 64}
-    numbers["weights"] = {name: p.detach().tolist() for name, p in sizes.items()}
-    return Counterexample(
-        describe(failed),
-        numbers,
-        "judge(statement, Trial(module, torch.tensor(numbers['x']), generator))",
-    )
+    return Counterexample(describe(failed), numbers, again)
+
+
+def _listed(tensor: Tensor, entry: Sequence[int] | None = None) -> Any:
+    """Return a tensor as lists; of a large one the given entry, or else its shape in words."""
+    if tensor.numel() <= _SHOWN:
+        return tensor.detach().tolist()
+    if entry is not None:
+        return tensor.detach()[tuple(entry)].item()
+    return f"{' x '.join(map(str, tensor.shape))} numbers, too many to list"
 
 
 def _unsupported(statement: Statement, subject: str, error: UnsupportedOperation) -> Verdict:
@@ -195,6 +186,16 @@ def _unsupported(statement: Statement, subject: str, error: UnsupportedOperation
     return Verdict(
         statement.id, subject, Outcome.UNSUPPORTED, statement.expected, str(error), unmet=(place,)
     )
+
+
+def _failure(verdict: Verdict) -> str:
+    lines = [f"{verdict.statement} is {verdict.outcome} for {verdict.subject}: {verdict.reason}"]
+    if verdict.counterexample is not None:
+        found = verdict.counterexample
+        lines += [f"smallest example found: {found.summary}"]
+        lines += [f"  {name} = {value}" for name, value in found.numbers.items()]
+        lines += [f"again: {found.reproduce}"]
+    return "\n".join(lines)
 
 
 def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
@@ -234,7 +235,7 @@ def parametrize_with_statements(
 
     from reluctant.theory import ledger
 
-    ids = [s.id for s in (all_statements() if statements is None else select(statements))]
+    ids = [statement.id for statement in _chosen(statements)]
 
     def make(module: nn.Module, statement: str) -> Callable[[], None]:
         def run() -> None:
@@ -242,9 +243,7 @@ def parametrize_with_statements(
             ledger.deposit(verdict)
             if verdict.outcome in (Outcome.NOT_IMPLIED, Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED):
                 pytest.skip(f"{verdict.outcome}: {verdict.reason}")
-            assert verdict.is_as_expected, (
-                f"{statement} is {verdict.outcome} for {verdict.subject}: {verdict.reason}"
-            )
+            assert verdict.is_as_expected, _failure(verdict)
 
         return run
 

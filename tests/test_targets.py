@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from reluctant import targets
 from reluctant.theory.errors import InputError
 
+State = Mapping[str, Any]
 SOURCE = """
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ def make(): return Net(5)
 def needs(width): return Net(width)
 def broken(): raise KeyError("weights")
 def wrong(): return 7
+def leaves(): raise SystemExit(3)
 ready = Net(4)
 class Zoo:
     small = Net
@@ -36,6 +39,7 @@ class Zoo:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_net.py").write_text(SOURCE)
+    (tmp_path / "broken_syntax.py").write_text("def f(:")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "my_net", raising=False)
@@ -66,9 +70,12 @@ def test_a_factory_is_a_function_a_class_or_a_module(here: Path, target: str, wi
         ("my_net", "named PACKAGE.MODULE:FACTORY or path/to/file.py:FACTORY, got 'my_net'"),
         ("my_net:Nett", "my_net has no 'Nett'; its networks are Net, ready"),
         ("other.py:Net", "there is no file other.py"),
-        ("no_such_module:Net", "no_such_module raised ModuleNotFoundError"),
+        ("no_such_module:Net", "raised ModuleNotFoundError: .*; name a file as path/to/file.py"),
+        ("./my_net:Net", r"ends in \.py; name .* or \./my_net\.py:FACTORY"),
+        ("broken_syntax.py:Net", r"raised SyntaxError: .*broken_syntax\.py, line 1"),
+        ("my_net:leaves", r"raised SystemExit \(my_net.py:13\): 3; put what runs on its own under"),
         ("my_net:broken", r"raised KeyError \(my_net.py:11\): 'weights'"),
-        ("my_net:needs", "called without arguments, so give one that needs none"),
+        ("my_net:needs", "give a factory that needs no arguments"),
         ("my_net:wrong", "gave a int, expected a torch.nn.Module"),
     ],
 )
@@ -92,17 +99,55 @@ def weight(module: nn.Module) -> torch.Tensor:
     return next(module.parameters())
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt", "nested.pt"])
-def test_weights_come_back(tmp_path: Path, kind: str) -> None:
+def wrapped(prefix: str) -> Callable[[State], State]:
+    return lambda state: {prefix + name: value for name, value in state.items()}
+
+
+CHECKPOINTS: dict[str, Callable[[State], Any]] = {
+    "plain": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3},
+    "model": lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": [1]}},
+    "data parallel": wrapped("module."),
+    "compiled": wrapped("_orig_mod."),
+    "both": lambda state: {"net": wrapped("_orig_mod.module.")(state)},
+}
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_weights_come_back_from_checkpoints(tmp_path: Path, kind: str) -> None:
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
-    path = tmp_path / f"weights.{kind}"
-    if kind == "safetensors":
-        save_model(source, str(path))
-    else:
-        state = source.state_dict()
-        torch.save({"state_dict": state, "epoch": 3} if "nested" in kind else state, path)
-    targets.load_weights(target, path)
+    torch.save(CHECKPOINTS[kind](source.state_dict()), tmp_path / "weights.pt")
+    targets.load_weights(target, tmp_path / "weights.pt")
     assert torch.equal(source.weight, target.weight)
+
+
+def test_weights_come_back_from_safetensors(tmp_path: Path) -> None:
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    save_model(source, str(tmp_path / "weights.safetensors"))
+    targets.load_weights(target, tmp_path / "weights.safetensors")
+    assert torch.equal(source.weight, target.weight)
+
+
+def test_two_sets_of_weights_in_one_file_are_not_guessed_at(tmp_path: Path) -> None:
+    state = nn.Linear(2, 3).state_dict()
+    torch.save({"student": state, "teacher": state}, tmp_path / "two.pt")
+    with pytest.raises(InputError, match="Missing key"):
+        targets.load_weights(nn.Linear(2, 3), tmp_path / "two.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04hello"])
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "d.npz", "d.npy"])
+def test_files_of_another_kind_are_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=name) as caught:
+        if name.startswith("w"):
+            targets.load_weights(nn.Linear(2, 3), path)
+        else:
+            targets.load_inputs(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])
@@ -119,7 +164,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, kind: str) -> No
 def test_weights_that_are_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "whole.pt"
     torch.save(nn.Linear(2, 3), path)
-    with pytest.raises(InputError, match="cannot put the weights"):
+    with pytest.raises(InputError, match=r"more than tensors.*: save module\.state_dict\(\)"):
         targets.load_weights(nn.Linear(2, 3), path)
 
 
@@ -140,14 +185,36 @@ def test_inputs_are_x_or_the_only_array(tmp_path: Path) -> None:
     assert targets.load_inputs(path).shape == (5, 2)
 
 
+def test_inputs_may_be_one_bare_array(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", np.ones((5, 2)))
+    assert targets.load_inputs(tmp_path / "data.npy").shape == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("<f2", torch.float16), (">f4", torch.float32), (">f8", torch.float64), ("g", torch.float64)],
+)
+def test_inputs_come_in_every_type_of_floating_point(
+    tmp_path: Path, kind: str, dtype: torch.dtype
+) -> None:
+    np.savez(tmp_path / "data.npz", x=np.asfortranarray(np.full((5, 2), 0.5, dtype=kind)))
+    inputs = targets.load_inputs(tmp_path / "data.npz")
+    assert inputs.dtype == dtype
+    assert torch.equal(inputs, torch.full((5, 2), 0.5, dtype=dtype))
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"a": np.ones((4, 2)), "b": np.ones(4)}, "holds a, b; call the inputs 'x'"),
         ({"x": np.ones((4, 2), dtype=np.uint8)}, "inputs of type uint8"),
+        ({"x": np.ones((4, 2), dtype=complex)}, "inputs of type complex128"),
+        ({"x": np.array([[0.0], [np.nan]])}, "NaN or infinite values, first in row 1; remove or"),
+        ({"x": np.array([[np.inf]])}, "NaN or infinite values, first in row 0"),
+        ({}, "holds nothing; call the inputs 'x'"),
         ({"x": np.ones((0, 2))}, r"shape \(0, 2\); expected \(n, ...\) with n >= 1"),
         ({"x": np.ones(4)}, r"shape \(4,\)"),
-        ({"x": np.array([["a", None]], dtype=object)}, "no .npz file of plain arrays"),
+        ({"x": np.array([["a", None]], dtype=object)}, "no .npz or .npy file of plain arrays"),
     ],
 )
 def test_other_data_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -173,3 +240,24 @@ def test_a_shape_is_a_list_of_sizes(shape: str) -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="there is no device 'nowhere' here"):
         targets.move(nn.Linear(2, 3), "nowhere")
+
+
+@pytest.mark.parametrize("shape", ["9999999999999", "9" * 30])
+def test_a_shape_that_does_not_fit_into_memory_is_refused(shape: str) -> None:
+    with pytest.raises(InputError, match=f"shape {shape} does not fit into memory") as caught:
+        targets.make_example(shape, nn.Linear(2, 3))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_meta_device_is_refused() -> None:
+    with pytest.raises(InputError, match="'meta' holds no numbers; --device cpu always works"):
+        targets.move(nn.Linear(2, 3), "meta")
+    with pytest.raises(InputError, match="weight is on the meta device and has no values; build"):
+        targets.move(nn.Linear(2, 3, device="meta"), "cpu")
+
+
+def test_inputs_too_large_for_the_network_s_type_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"reach 1e\+300, too large for the network's torch.float32"
+    ):
+        targets.like_weights(torch.tensor([[1e300]], dtype=torch.float64), nn.Linear(1, 1))

@@ -99,7 +99,7 @@ def run_once(module: nn.Module, example: Tensor) -> Tensor:
             output = module(example.clone())
     except ReluctantError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"{user_frame(error)}the module fails on an example of shape {tuple(example.shape)}: "
             f"{first_line(error)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -96,6 +97,8 @@ class Verdict:
         unmet: Hypotheses that are not met, when NOT_IMPLIED.
         measured: Size of the violation when the conclusion was measured all the same, relative
             to the size of the two sides.
+        remark: What else was seen where theory claims nothing: why nothing was measured, or that
+            the conclusion is not violated beyond its error bound.
         counterexample: Smallest failing example, when REFUTED.
         seconds: Time taken.
     """
@@ -110,6 +113,7 @@ class Verdict:
     measured: float | None = None
     counterexample: Counterexample | None = None
     seconds: float = 0.0
+    remark: str = ""
 
     @property
     def is_as_expected(self) -> bool:
@@ -128,15 +132,23 @@ class Verdict:
                 "expected": Outcome(data["expected"]),
                 "evidence": None
                 if evidence is None
-                else Evidence(**{**evidence, "kind": EvidenceKind(evidence["kind"])}),
+                else Evidence(
+                    **{
+                        **evidence,
+                        "kind": EvidenceKind(evidence["kind"]),
+                        "residual": _number(evidence["residual"]),
+                    }
+                ),
+                "measured": _number(data["measured"]),
                 "unmet": tuple(Unmet(**u) for u in data["unmet"]),
                 "counterexample": None if example is None else Counterexample(**example),
             }
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, strings and numbers."""
-        return asdict(self)
+        """Return plain dictionaries, lists, strings and finite numbers; others as their names."""
+        plain: dict[str, Any] = _named(asdict(self))
+        return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +203,9 @@ class Report:
         return tuple(v for v in self.verdicts if not v.is_as_expected)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, strings and numbers."""
-        return asdict(self)
+        """Return plain dictionaries, lists, strings and finite numbers; others as their names."""
+        plain: dict[str, Any] = _named(asdict(self))
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
@@ -207,12 +220,31 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as JSON: the whole file or nothing."""
-        return write_whole(path, json.dumps(self.to_json(), indent=1))
+        return write_whole(path, self.as_text())
+
+    def as_text(self) -> str:
+        """Return the report as a JSON document."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
         """Read what :meth:`save` wrote."""
         return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def _number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _named(value: Any) -> Any:
+    """Put ``"inf"``, ``"-inf"`` and ``"nan"`` for the numbers that JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _named(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(entry) for entry in value]
+    return value
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:

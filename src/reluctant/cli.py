@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -126,10 +131,14 @@ def check(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="Inputs to check on: the array x, or the only one."),
+        typer.Option(
+            metavar="FILE", help="Inputs to check on: .npz (the array x, or the only one) or .npy."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to run the network, such as cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of weights, inputs and draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, inputs and draws.")
+    ] = 0,
     effort: Annotated[Effort, typer.Option(help="How many examples to try.")] = Effort.DEFAULT,
     strict: Strict = False,
     keep_mode: Annotated[
@@ -137,7 +146,8 @@ def check(
     ] = False,
     json_path: JsonPath = None,
     html_path: Annotated[
-        Path | None, typer.Option("--html", metavar="PATH", help="Write a page here.")
+        Path | None,
+        typer.Option("--html", metavar="PATH", help="Write a page here; - for stdout."),
     ] = None,
 ) -> None:
     """Say which theorems apply to your network, which fail, and on what smallest example."""
@@ -146,20 +156,34 @@ def check(
     from reluctant import targets
     from reluctant.properties.conformance import check as check_module
 
-    module = targets.make_module(target, seed)
-    if weights is not None:
-        targets.load_weights(module, weights)
-    if not keep_mode:
-        module.eval()
-    targets.move(module, device)
-    inputs = None if data is None else targets.like_weights(targets.load_inputs(data), module)
-    if shape is not None:
-        example = targets.make_example(shape, module, seed)
-    elif inputs is not None:
-        example = inputs[:1]
-    else:
-        raise InputError("the shape of an input is not known; give --input 3,32,32 or --data FILE")
-    with progress_bar() as progress:
+    with _talk_on_stderr(STDOUT in (json_path, html_path)), progress_bar() as progress:
+        module = targets.make_module(target, seed)
+        if weights is not None:
+            targets.load_weights(module, weights)
+        if not keep_mode:
+            module.eval()
+        targets.move(module, device)
+        inputs = None if data is None else targets.like_weights(targets.load_inputs(data), module)
+        if shape is not None:
+            example = targets.make_example(shape, module, seed)
+        elif inputs is not None:
+            example = inputs[:1]
+        else:
+            raise InputError(
+                "the shape of an input is not known; give --input 3,32,32 or --data FILE"
+            )
+        command = _command(
+            target,
+            {
+                "--input": shape,
+                "--weights": weights,
+                "--data": data,
+                "--device": device,
+                "--seed": seed,
+                "--effort": effort.value,
+                "--keep-mode": keep_mode,
+            },
+        )
         report = check_module(
             module,
             example,
@@ -169,13 +193,9 @@ def check(
             seed=seed,
             data=inputs,
             progress=progress,
+            again=lambda identifier: f"{command} --statements {identifier}",
         )
-    if html_path is not None:
-        from reluctant.reports.page import render_check
-        from reluctant.theory.verdicts import write_whole
-
-        write_whole(html_path, render_check(report))
-    _conclude(report, json_path, strict, by_statement=False)
+    _conclude(report, json_path, strict, by_statement=False, html_path=html_path)
 
 
 @app.command()
@@ -249,19 +269,53 @@ def _split(names: str | None) -> tuple[str, ...] | None:
     from reluctant.properties.catalogue import select
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise InputError("--statements names none; leave it out to try all of them")
     return tuple(statement.id for statement in select(wanted))
 
 
-def _conclude(
-    report: Report, json_path: Path | None, strict: bool, *, by_statement: bool
-) -> NoReturn:
-    from reluctant.tables import print_report
+def _command(target: str, options: Mapping[str, object]) -> str:
+    """Return the line that checks a network with these options; those that are None or False are not given."""
+    parts = ["reluctant", "check", target]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            parts += [name] if value is True else [name, str(value)]
+    return shlex.join(parts)
 
+
+@contextlib.contextmanager
+def _talk_on_stderr(wanted: bool) -> Iterator[None]:
+    """Keep what the user's code prints out of a document that goes to stdout."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
+def _conclude(
+    report: Report,
+    json_path: Path | None,
+    strict: bool,
+    *,
+    by_statement: bool,
+    html_path: Path | None = None,
+) -> NoReturn:
+    """Print the table, write the files and leave; the table first, which no full disk can stop."""
+    from reluctant.tables import print_report
+    from reluctant.theory.verdicts import write_whole
+
+    is_piped = STDOUT in (json_path, html_path)
+    print_report(make_console(stderr=is_piped), report, by_statement=by_statement)
     if json_path == STDOUT:
-        typer.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
+        typer.echo(report.as_text())
     elif json_path is not None:
         report.save(json_path)
-    print_report(make_console(stderr=json_path == STDOUT), report, by_statement=by_statement)
+    if html_path is not None:
+        from reluctant.reports.page import render_check
+
+        page = render_check(report)
+        if html_path == STDOUT:
+            typer.echo(page)
+        else:
+            write_whole(html_path, page)
     raise typer.Exit(_exit_code(report, strict))
 
 
@@ -277,10 +331,20 @@ def _exit_code(report: Report, strict: bool) -> int:
 
 def _ensure_writable(*paths: Path | None) -> None:
     """Refuse before minutes of work what could not be written after them."""
-    for path in paths:
-        if path is None or path == STDOUT:
+    asked = [path for path in paths if path is not None]
+    if len({path.resolve() for path in asked}) < len(asked):
+        raise InputError(f"{asked[0]} is named twice; JSON and page need a file each")
+    for path in asked:
+        if path == STDOUT:
             continue
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it")
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: the folder {path.parent} takes no files"
+                f" ({error.strerror}); name another"
+            ) from error

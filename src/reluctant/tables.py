@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reluctant.theory.scores import Score, scores
-from reluctant.theory.verdicts import Outcome, Report, Verdict
+from reluctant.theory.verdicts import Counterexample, Outcome, Report, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from reluctant.theory.statements import Statement
 
 SUMMARY_HEADINGS = ("statement", "models", "examples", "evidence", "mutants", "verdict")
+
+_FEW = 24  # numbers that one line of a table can hold
 
 _KINDS = {
     "E": "exact identity",
@@ -185,12 +187,57 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
             yield f"not {unmet.hypothesis}: {unmet.reason}{place}"
     else:
         yield verdict.reason
-    if verdict.measured is not None:
-        yield f"measured all the same: relative violation {verdict.measured:.3g}"
+    if verdict.outcome is Outcome.REFUTED and verdict.measured is not None:
+        yield f"relative violation {verdict.measured:.3g}"
+    elif verdict.measured is not None:
+        remark = f"; {verdict.remark}" if verdict.remark else ""
+        yield f"measured all the same: relative violation {verdict.measured:.3g}{remark}"
+    elif verdict.remark:
+        yield verdict.remark
     if verdict.counterexample is not None:
-        yield verdict.counterexample.summary
-        if verdict.counterexample.reproduce:
-            yield f"again: {verdict.counterexample.reproduce}"
+        yield from _example(verdict.counterexample)
+
+
+def _example(found: Counterexample) -> Iterator[str]:
+    numbers = found.numbers
+    place = f" ({numbers['place']})" if numbers.get("place") else ""
+    entry = f" at entry {numbers['entry']}" if numbers.get("entry") else ""
+    yield f"smallest example found: {found.summary}{entry}{place}"
+    if "x" in numbers:
+        yield f"x = {_array(numbers['x'])}"
+    for name, values in numbers.get("weights", {}).items():
+        yield f"{name} = {_array(values)}"
+    if found.reproduce:
+        yield f"again: {found.reproduce}"
+
+
+def _array(values: Any) -> str:
+    """Write nested lists of numbers on one line; of many numbers those that are not 0."""
+    shape, entries = _entries(values)
+    if len(entries) <= _FEW:
+        return _nested(values)
+    present = {index: value for index, value in entries.items() if value != 0}
+    if len(present) > _FEW:
+        return f"{' x '.join(map(str, shape))} numbers; --json lists them"
+    known = ", ".join(f"{list(index)}: {value:g}" for index, value in present.items())
+    return f"{' x '.join(map(str, shape))} zeros but for {known or 'none'}"
+
+
+def _nested(values: Any) -> str:
+    if isinstance(values, list):
+        return f"[{', '.join(map(_nested, values))}]"
+    return f"{values:.6g}" if isinstance(values, float) else str(values)
+
+
+def _entries(values: Any) -> tuple[tuple[int, ...], dict[tuple[int, ...], float]]:
+    """Return the shape of nested lists, and every number by its index."""
+    if not isinstance(values, list):
+        return (), {(): values}
+    inner = [_entries(value) for value in values]
+    shape = (len(values), *(inner[0][0] if inner else ()))
+    return shape, {
+        (k, *index): v for k, (_, found) in enumerate(inner) for index, v in found.items()
+    }
 
 
 def _make_table(*headings: str) -> Table:

@@ -6,10 +6,12 @@ import importlib
 import importlib.util
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -61,20 +63,22 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Args:
         module: Network to change.
-        path: A ``.safetensors`` file, or what ``torch.save`` made of a state dict. The latter is
-            read with ``weights_only=True``: no code in it runs.
+        path: A ``.safetensors`` file, or what ``torch.save`` made of a state dict, alone or as the
+            only one in a checkpoint. The latter is read with ``weights_only=True``: no code in it
+            runs. A prefix that a wrapper gave to all names (``module.``, ``_orig_mod.``) is left out.
 
     Raises:
         InputError: If the file is of another kind, or its names or shapes are not the network's.
         OSError: If it cannot be read.
     """
+    path.open("rb").close()
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_model
 
             load_model(module, str(path))
         else:
-            module.load_state_dict(_state(path))
+            module.load_state_dict(_own_names(_state(path), module))
     except OSError:
         raise
     except Exception as error:
@@ -85,32 +89,27 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def load_inputs(path: Path) -> Tensor:
-    """Read inputs from an ``.npz`` file: the array ``x``, or the only one.
+    """Read inputs from an ``.npz`` file, its array ``x`` or the only one, or from an ``.npy`` file.
 
     Args:
-        path: File with an array of shape (n, ...), n ≥ 1, of floating point.
+        path: File with an array of shape (n, ...), n ≥ 1, of finite floating-point numbers.
 
     Returns:
-        The array, of its own type.
+        The array, of its own type; more than double precision becomes double.
 
     Raises:
         InputError: If there is no such array.
         OSError: If the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise InputError(
-                    f"{path} holds one bare array; save it with numpy.savez(file, x=x)"
-                )
-            names = list(archive.files)
-            if "x" not in names and len(names) != 1:
-                raise InputError(
-                    f"{path} holds {', '.join(names) or 'nothing'}; call the inputs 'x'"
-                )
-            array = archive["x" if "x" in names else names[0]]
-    except ValueError as error:
-        raise InputError(f"{path} is no .npz file of plain arrays: {_one_line(error)}") from error
+        with path.open("rb") as file:
+            array = _array(np.load(file, allow_pickle=False), path)
+    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is no .npz or .npy file of plain arrays; save one with numpy.savez(file, x=x)"
+        ) from error
     if array.ndim < 2 or len(array) == 0:
         raise InputError(f"{path} has inputs of shape {array.shape}; expected (n, ...) with n >= 1")
     if not np.issubdtype(array.dtype, np.floating):
@@ -118,7 +117,24 @@ def load_inputs(path: Path) -> Tensor:
             f"{path} has inputs of type {array.dtype}; networks take floating point: scale them"
             " the way the network was trained, then save"
         )
-    return torch.from_numpy(array)
+    finite = np.isfinite(array).reshape(len(array), -1).all(1)
+    if not finite.all():
+        raise InputError(
+            f"{path} holds NaN or infinite values, first in row {int(finite.argmin())}; remove or"
+            " replace them, then save"
+        )
+    kind = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
+
+
+def _array(loaded: Any, path: Path) -> np.ndarray[Any, Any]:
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    names = list(loaded.files)
+    if "x" not in names and len(names) != 1:
+        raise InputError(f"{path} holds {', '.join(names) or 'nothing'}; call the inputs 'x'")
+    found: np.ndarray[Any, Any] = loaded["x" if "x" in names else names[0]]
+    return found
 
 
 def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
@@ -145,7 +161,13 @@ def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
             f" {shape!r}"
         )
     generator = torch.Generator().manual_seed(seed)
-    example = torch.randn(1, *sizes, generator=generator, dtype=torch.float64)
+    try:
+        example = torch.randn(1, *sizes, generator=generator, dtype=torch.float64)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"an input of shape {shape} does not fit into memory; give --input the sizes of one"
+            " input without the batch, such as 3,32,32"
+        ) from error
     return like_weights(example, module)
 
 
@@ -153,8 +175,15 @@ def move(module: nn.Module, device: str) -> None:
     """Move a network to a device that is named as torch names it.
 
     Raises:
-        InputError: If there is no such device here.
+        InputError: If there is no such device here, or the network has no values to move.
     """
+    if device.partition(":")[0] == "meta":
+        raise InputError("the device 'meta' holds no numbers; --device cpu always works")
+    empty = [name for name, p in module.named_parameters() if p.is_meta]
+    if empty:
+        raise InputError(
+            f"{empty[0]} is on the meta device and has no values; build the network on the cpu"
+        )
     try:
         module.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
@@ -164,11 +193,19 @@ def move(module: nn.Module, device: str) -> None:
 
 
 def like_weights(inputs: Tensor, module: nn.Module) -> Tensor:
-    """Give inputs the type and the device of a network's first floating-point weight."""
-    for weight in module.parameters():
-        if weight.is_floating_point():
-            return inputs.to(weight)
-    return inputs.to(torch.get_default_dtype())
+    """Give inputs the type and the device of a network's first floating-point weight.
+
+    Raises:
+        InputError: If numbers that are finite are too large for that type.
+    """
+    kinds = [weight for weight in module.parameters() if weight.is_floating_point()]
+    alike = inputs.to(kinds[0]) if kinds else inputs.to(torch.get_default_dtype())
+    if bool(torch.isfinite(inputs).all()) and not bool(torch.isfinite(alike).all()):
+        raise InputError(
+            f"the inputs reach {float(inputs.abs().max()):.3g}, too large for the network's"
+            f" {alike.dtype}; scale them the way the network was trained"
+        )
+    return alike
 
 
 def _imported(place: str) -> ModuleType:
@@ -180,6 +217,11 @@ def _imported(place: str) -> ModuleType:
         if not path.is_file():
             raise InputError(f"there is no file {path} (looked in {here})")
         return _running(place, lambda: _from_file(path))
+    if "/" in place or place.startswith("."):
+        raise InputError(
+            f"{place} is neither the name of a module nor a file that ends in .py; name"
+            f" my_package.my_module:FACTORY or {place.rstrip('/')}.py:FACTORY"
+        )
     return _running(place, lambda: importlib.import_module(place))
 
 
@@ -222,34 +264,68 @@ def _called(factory: object, target: str) -> object:
     if not callable(factory):
         return factory
     call: Callable[[], object] = factory
-    return _running(f"{target}()", call)
+    return _running(f"{target}()", call, "; give a factory that needs no arguments")
 
 
-def _running(what: str, action: Callable[[], T]) -> T:
+def _running(what: str, action: Callable[[], T], on_type_error: str = "") -> T:
     try:
         return action()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
         where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+        hint = on_type_error if isinstance(error, TypeError) else _hint(error, what)
         raise InputError(
-            f"{what} raised {type(error).__name__}{where}: {_one_line(error)}"
-            + (
-                "; a factory is called without arguments, so give one that needs none"
-                if isinstance(error, TypeError)
-                else ""
-            )
+            f"{what} raised {type(error).__name__}{where}: {_one_line(error)}{hint}"
         ) from error
 
 
+def _hint(error: BaseException, what: str) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and what.startswith(error.name):
+        return f" in {Path.cwd()} or where Python looks; name a file as path/to/file.py:FACTORY"
+    if isinstance(error, SystemExit):
+        return '; put what runs on its own under if __name__ == "__main__"'
+    return ""
+
+
 def _state(path: Path) -> Mapping[str, Any]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        what = (
+            "it holds more than tensors, a whole module say, which would run code when read: "
+            "save module.state_dict()"
+            if "weights_only" in str(error).lower() or "weights only" in str(error).lower()
+            else "it is no file that torch.save wrote"
+        )
+        raise InputError(what) from error
     if not isinstance(state, Mapping):
         raise InputError(f"holds a {type(state).__name__}, not a state dict")
+    if not _is_state(state):
+        inner: list[Mapping[str, Any]] = [s for s in state.values() if _is_state(s)]
+        if len(inner) == 1:
+            return inner[0]
+    return cast("Mapping[str, Any]", state)
+
+
+def _is_state(entry: Any) -> TypeGuard[Mapping[str, Any]]:
+    return (
+        isinstance(entry, Mapping)
+        and bool(entry)
+        and all(isinstance(value, Tensor) for value in entry.values())
+    )
+
+
+def _own_names(state: Mapping[str, Any], module: nn.Module) -> Mapping[str, Any]:
+    """Leave out a prefix that data parallelism or compilation gave to every name."""
+    for prefix in ("_orig_mod.", "module."):
+        own = any(name.startswith(prefix) for name in module.state_dict())
+        if state and not own and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 

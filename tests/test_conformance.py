@@ -1,0 +1,418 @@
+"""Checking one's own network from Python: verdicts, small counterexamples, nothing left changed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import reluctant as rl
+from reluctant.properties import catalogue, parametrize_with_statements
+from reluctant.properties import hypotheses as needs
+from reluctant.properties.judging import judge
+from reluctant.properties.shrinking import Budget, shrunk
+from reluctant.theory.statements import Comparison, Kind, Statement, Trial
+from reluctant.theory.verdicts import EvidenceKind, Outcome, Report
+
+pytest_plugins = ["pytester"]
+X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
+
+
+def make_module(*, bias: bool = False) -> nn.Sequential:
+    generator = torch.Generator().manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4, bias=bias), nn.ReLU(), nn.Linear(4, 2, bias=bias))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator))
+    return module.double()
+
+
+def output_is_at_most_two(trial: Trial) -> Sequence[Comparison]:
+    most = torch.full_like(trial.output, 2.0)
+    return [Comparison(trial.output, most, 0.0, EvidenceKind.EXACT, "at most", "f")]
+
+
+def make_statement(claim: Any = output_is_at_most_two, **changes: Any) -> Statement:
+    statement = Statement(
+        "test.false", "False", Kind.EXACT, "f \\le 2", (), (needs.BIAS_FREE,), claim, ()
+    )
+    return replace(statement, **changes)
+
+
+@pytest.fixture
+def false(monkeypatch: pytest.MonkeyPatch) -> Statement:
+    statement = make_statement()
+    monkeypatch.setattr(catalogue, "statements", lambda: (statement,))
+    return statement
+
+
+def refuted(module: nn.Module, statement: Statement) -> tuple[Trial, Any]:
+    for seed in range(20):
+        x = 4 * torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)).double()
+        trial = Trial(module, x, torch.Generator().manual_seed(seed))
+        judgement = judge(statement, trial)
+        if judgement.outcome is Outcome.REFUTED:
+            return trial, judgement
+    raise AssertionError("the specimen is not refuted")
+
+
+def test_a_counterexample_has_few_inputs_and_small_whole_numbers() -> None:
+    statement = make_statement()
+    trial, judgement = refuted(make_module(), statement)
+    small, found = shrunk(statement, trial, judgement)
+    assert found.outcome is Outcome.REFUTED
+    assert judge(statement, small).outcome is Outcome.REFUTED
+    assert len(small.x) == 2
+    tensors = [small.x, *small.module.parameters()]
+    assert all(torch.equal(t, t.round()) for t in tensors), tensors
+    before = sum(int(t.count_nonzero()) for t in (trial.x, *trial.module.parameters()))
+    after = sum(int(t.count_nonzero()) for t in tensors)
+    # f > 2 needs one path, or three of ±1; the search is greedy, so leave it the larger one.
+    assert (before, after <= 9) == (32, True), tensors
+
+
+def test_shrinking_leaves_the_module_as_it_is() -> None:
+    statement, module = make_statement(), make_module()
+    before = copy.deepcopy(module.state_dict())
+    trial, judgement = refuted(module, statement)
+    small, _ = shrunk(statement, trial, judgement)
+    assert small.module is not module
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert all(p.requires_grad and p.grad is None for p in module.parameters())
+
+
+def test_shrinking_stays_within_its_budget() -> None:
+    calls = 0
+
+    def counted(trial: Trial) -> Sequence[Comparison]:
+        nonlocal calls
+        calls += 1
+        return output_is_at_most_two(trial)
+
+    statement = make_statement(counted)
+    trial, judgement = refuted(make_module(), statement)
+    for judgements in (0, 1, 7):
+        calls = 0
+        shrunk(statement, trial, judgement, Budget(judgements))
+        assert calls == judgements
+    calls, ticks = 0, iter(range(1000))
+    shrunk(statement, trial, judgement, Budget(seconds=3, clock=lambda: float(next(ticks))))
+    assert calls == 2
+
+
+def test_a_smaller_example_still_meets_the_hypotheses() -> None:
+    def positive(net: Any) -> rl.Unmet | None:
+        weight = net.weights[0].value()
+        return None if bool((weight != 0).all()) else rl.Unmet("dense", "has zeros", "")
+
+    dense = replace(needs.BIAS_FREE, name="dense", test=positive)
+    statement = make_statement(hypotheses=(dense,))
+    trial, judgement = refuted(make_module(), statement)
+    small, _ = shrunk(statement, trial, judgement)
+    first = next(small.module.parameters())
+    assert bool((first != 0).all())
+    assert torch.equal(first, first.round())
+
+
+def test_a_module_that_cannot_be_copied_keeps_its_weights() -> None:
+    class Uncopied(nn.Sequential):
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            raise RuntimeError("no copies")
+
+    statement, module = make_statement(), Uncopied(*make_module())
+    trial, judgement = refuted(module, statement)
+    small, found = shrunk(statement, trial, judgement)
+    assert small.module is module and found.outcome is Outcome.REFUTED
+    assert len(small.x) == 2 and torch.equal(small.x, small.x.round())
+
+
+def test_a_refuted_verdict_shows_both_sides_the_place_and_the_example(
+    false: Statement, tmp_path: Path
+) -> None:
+    module, data = make_module(), 9 * X
+    report = rl.check(module, X, data=data, effort="quick", seed=3)
+    (verdict,) = report
+    assert verdict.outcome is Outcome.REFUTED and report.failures == (verdict,)
+    assert verdict.measured is not None and verdict.measured > 0
+    found = verdict.counterexample
+    assert found is not None
+    numbers = found.numbers
+    row, column = numbers["entry"]
+    assert numbers["left"][row][column] > numbers["right"][row][column] == 2
+    assert numbers["place"] == "2 (Linear)"
+    twin = make_module()
+    twin.load_state_dict({k: torch.tensor(v) for k, v in numbers["weights"].items()})
+    assert twin(torch.tensor(numbers["x"]).double()).tolist() == numbers["left"]
+    saved = json.loads(report.save(tmp_path / "r.json").read_text())
+    assert saved["verdicts"][0]["counterexample"]["numbers"]["weights"] == numbers["weights"]
+
+
+def test_the_line_of_a_counterexample_gives_it_again(false: Statement) -> None:
+    scope = {"reluctant": rl, "module": make_module(), "example": X, "data": 4 * X}
+    found = rl.check(make_module(), X, data=4 * X, effort="quick", seed=3)["test.false"]
+    assert found.counterexample is not None
+    line = found.counterexample.reproduce
+    assert line == (
+        'reluctant.check(module, example, ["test.false"], data=data, effort="quick", seed=3)'
+    )
+    again = eval(line, scope)["test.false"]
+    assert again.counterexample == found.counterexample
+
+
+def test_large_weights_are_described_not_listed(false: Statement) -> None:
+    module = nn.Sequential(
+        nn.Linear(3, 2000, bias=False), nn.ReLU(), nn.Linear(2000, 2, bias=False)
+    )
+    with torch.no_grad():
+        module[2].weight.fill_(1.0)
+    (verdict,) = rl.check(module.double(), 9 * X, effort="quick")
+    assert verdict.counterexample is not None
+    weights = verdict.counterexample.numbers["weights"]
+    assert weights["0.weight"] == "2000 x 3 numbers, too many to list"
+    assert isinstance(weights["2.weight"], list)
+
+
+def test_numbers_that_are_not_finite_are_json_and_come_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def undefined(trial: Trial) -> Sequence[Comparison]:
+        return [Comparison(trial.output / 0, trial.output, 0.0, EvidenceKind.EXACT, what="f")]
+
+    monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(undefined),))
+    report = rl.check(make_module(), X, effort="quick")
+    evidence, measured = report["test.false"].evidence, report["test.false"].measured
+    assert evidence is not None and evidence.residual == math.inf
+    assert measured is not None and math.isnan(measured)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = report.save(tmp_path / "r.json").read_text()
+    json.loads(text, parse_constant=refuse)
+    again = Report.load(tmp_path / "r.json")["test.false"]
+    assert again.evidence == evidence
+    assert again.measured is not None and math.isnan(again.measured)
+
+
+def test_what_is_not_implied_says_what_became_of_the_conclusion() -> None:
+    def raising(trial: Trial) -> Sequence[Comparison]:
+        raise ValueError("no kernel here")
+
+    def check(claim: Any, monkeypatch: pytest.MonkeyPatch) -> rl.Verdict:
+        monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(claim),))
+        (verdict,) = rl.check(make_module(bias=True), X, effort="quick")
+        assert verdict.outcome is verdict.expected is Outcome.NOT_IMPLIED
+        return verdict
+
+    with pytest.MonkeyPatch.context() as patch:
+        broken = check(
+            lambda t: [Comparison(t.output, t.output + 1, 0.0, EvidenceKind.EXACT)], patch
+        )
+        assert broken.measured and not broken.remark
+        fine = check(lambda t: [Comparison(t.output, t.output, 0.0, EvidenceKind.EXACT)], patch)
+        assert fine.measured == 0 and "not violated beyond its error bound" in fine.remark
+        failed = check(raising, patch)
+        assert failed.measured is None
+        assert failed.remark == "not measured: the conclusion cannot be measured: no kernel here"
+
+
+def test_one_statement_that_cannot_be_tried_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unusable(trial: Trial) -> Sequence[Comparison]:
+        raise rl.InputError("the drawn weights overflow")
+
+    def unreadable(trial: Trial) -> Sequence[Comparison]:
+        raise rl.UnsupportedOperation("aten.x at n = 1", operation="aten.x", where="net.py:1")
+
+    statements = [make_statement(c, id=f"t.{c.__name__}") for c in (unusable, unreadable)]
+    held = make_statement(lambda t: [Comparison(t.output, t.output, 0.0, EvidenceKind.EXACT)])
+    monkeypatch.setattr(catalogue, "statements", lambda: (*statements, held))
+    report = rl.check(make_module(), X)
+    assert [str(v.outcome) for v in report] == ["INCONCLUSIVE", "UNSUPPORTED", "HOLDS"]
+    assert "cannot be tried: the drawn weights overflow" in report["t.unusable"].reason
+    assert report["t.unreadable"].unmet[0].where == "net.py:1"
+
+
+def test_examples_in_which_both_sides_vanish_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[bool] = []
+
+    def claim(trial: Trial) -> Sequence[Comparison]:
+        side = trial.output * alive[seen.append(1) or len(seen) - 1]  # type: ignore[func-returns-value]
+        return [Comparison(side, side, 0.0, EvidenceKind.EXACT)]
+
+    monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(claim),))
+    for effort, lives, outcome, trials, vacuous in (
+        ("quick", [True], Outcome.HOLDS, 1, 0),
+        ("quick", [False, True, True], Outcome.HOLDS, 2, 1),
+        ("quick", [False] * 3, Outcome.INCONCLUSIVE, 0, 3),
+        ("default", [True, False, False, True, True], Outcome.HOLDS, 3, 2),
+    ):
+        seen: list[int] = []
+        alive[:] = lives
+        (verdict,) = rl.check(make_module(), X, effort=effort)  # type: ignore[arg-type]
+        assert (len(seen), verdict.outcome) == (len(lives), outcome)
+        if verdict.evidence is not None:
+            assert (verdict.evidence.trials, verdict.evidence.vacuous) == (trials, vacuous)
+
+
+def test_a_fault_names_the_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(trial: Trial) -> Sequence[Comparison]:
+        raise ZeroDivisionError("unthinkable")
+
+    monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(faulty),))
+    with pytest.raises(ZeroDivisionError) as caught:
+        rl.check(make_module(), X)
+    assert caught.value.__notes__ == ["while test.false was tried on Sequential"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"statements": []}, "no statement is named"),
+        ({"statements": ["dual.homogenous"]}, "did you mean dual.homogeneous"),
+        ({"effort": "heroic"}, "effort must be one of quick, default, thorough, got 'heroic'"),
+        ({"seed": -1}, r"the seed must lie in 0 \.\.\. 2\*\*63 - 1, got -1"),
+        ({"seed": 2**63}, "the seed must lie in"),
+        ({"data": X[:, :2]}, r"data tensor has shape \(2, 2\).*but the example has \(3,\)"),
+    ],
+)
+def test_misuse_is_explained(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(rl.InputError, match=message):
+        rl.check(make_module(), X, **options)
+
+
+def test_data_too_large_for_the_example_s_type_are_refused() -> None:
+    with pytest.raises(
+        rl.InputError, match=r"data tensor, as torch.float32, holds NaN or infinite"
+    ):
+        rl.check(make_module().float(), X.float(), data=X * 1e300)
+
+
+def test_one_identifier_may_stand_alone() -> None:
+    assert [v.statement for v in rl.check(make_module(), X, "dual.psd")] == ["dual.psd"]
+
+
+def test_trials_take_different_rows_of_the_data() -> None:
+    seen: list[Tensor] = []
+
+    def spy(trial: Trial) -> Sequence[Comparison]:
+        seen.append(trial.x)
+        return [Comparison(trial.x, trial.x, 0.0, EvidenceKind.EXACT)]
+
+    data = torch.from_numpy(np.arange(18.0).reshape(6, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "statements", lambda: (make_statement(spy),))
+        rl.check(make_module(), X, data=data)
+        assert [len({tuple(row) for row in x.tolist()}) for x in seen] == [4, 4, 4]
+        assert all(row in data.tolist() for x in seen for row in x.tolist())
+        seen.clear()
+        rl.check(make_module(), X, data=data[:1])
+        assert [x.tolist() for x in seen] == [data[:1].tolist() * 4] * 3
+
+
+def test_a_check_leaves_the_module_and_the_world_as_they_were() -> None:
+    module = nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)
+    ).double()
+    module.eval()
+    module[0].weight.requires_grad_(False)
+    calls: list[int] = []
+    module[0].register_forward_hook(lambda *_: calls.append(1))
+    before, hooks = copy.deepcopy(module.state_dict()), dict(module[0]._forward_hooks)
+    random, x = torch.random.get_rng_state(), X.clone()
+    rl.check(module, x, effort="quick")
+    assert torch.equal(random, torch.random.get_rng_state())
+    assert torch.equal(x, X)
+    assert not module.training and module[0]._forward_hooks == hooks
+    after = module.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert [p.requires_grad for p in module.parameters()] == [False, *[True] * 5]
+    assert all(p.grad is None for p in module.parameters())
+
+
+class Flattened(nn.Module):
+    """Have one number as the output of every example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)[:, 0]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Identity(),
+        nn.ReLU(),
+        Flattened().double(),
+        nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 1)
+        ).double(),
+        make_module().requires_grad_(False),
+    ],
+    ids=["identity", "relu", "scalar outputs", "weight norm", "frozen"],
+)
+def test_odd_modules_get_a_verdict_on_every_statement(module: nn.Module) -> None:
+    report = rl.check(module, X, effort="quick")
+    assert len(report.verdicts) == len(rl.statements())
+    assert not report.failures
+    assert report["dual.inner-product"].outcome is Outcome.HOLDS
+
+
+def test_an_example_that_wants_gradients_is_fine() -> None:
+    report = rl.check(make_module(), X.clone().requires_grad_(), ["dual.psd"])
+    assert report["dual.psd"].outcome is Outcome.HOLDS
+
+
+SUITE = """
+import torch
+from torch import nn
+from reluctant.properties import parametrize_with_statements
+
+torch.manual_seed(0)
+
+@parametrize_with_statements(
+    [nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.GELU()],
+    example=torch.ones(1, 3), statements=["dual.inner-product", "dual.homogeneous"],
+)
+def test_mine(check):
+    check()
+"""
+
+
+def test_a_suite_passes_skips_with_reasons_and_names_its_cases(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SUITE)
+    result = pytester.runpytest_inprocess("-v", "-rs", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, skipped=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_mine*Sequential-dual.inner-product* PASSED*",
+            "*SKIPPED*NOT_IMPLIED: 0.bias is a bias*",
+            "*SKIPPED*UNSUPPORTED: *aten.gelu.default cannot be read*",
+        ]
+    )
+
+
+def test_a_suite_fails_with_the_example_and_the_line(false: Statement) -> None:
+    mark = parametrize_with_statements([make_module()], example=9 * X)
+    ((run,),) = (mark.mark.args[1],)  # type: ignore[attr-defined]
+    with pytest.raises(AssertionError) as caught:
+        run()
+    text = str(caught.value)
+    assert text.startswith("test.false is REFUTED for Sequential: f: ")
+    assert "smallest example found: f: " in text
+    assert "\n  weights = {'0.weight': [[" in text
+    assert '\nagain: reluctant.check(module, example, ["test.false"]' in text
