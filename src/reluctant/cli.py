@@ -67,6 +67,10 @@ Strict = Annotated[
 ]
 Size = Annotated[RunProfile, typer.Option("--profile", help="How large the experiments are.")]
 Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder to write into.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that share the work; one a core if left out."),
+]
 
 
 def main() -> None:
@@ -224,12 +228,16 @@ def run(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment.")],
     profile: Size = RunProfile.QUICK,
     output: Output = Path("out/report"),
+    workers: Workers = None,
 ) -> None:
     """Run one experiment; a killed run goes on where it was."""
     from reluctant.reports import runner
+    from reluctant.reports.tasks import processes
 
     with progress_bar() as progress:
-        results = runner.run(experiment, profile.value, output, progress)
+        results = runner.run(
+            experiment, profile.value, output, progress, workers=workers or processes()
+        )
     typer.echo(f"{experiment}: {len(results.records)} records, {results.ran} of them run just now")
     for gap in results.gaps:
         typer.echo(f"missing: {gap.reason}")
@@ -237,12 +245,17 @@ def run(
 
 @app.command()
 @answering
-def report(profile: Size = RunProfile.QUICK, output: Output = Path("out/report")) -> None:
+def report(
+    profile: Size = RunProfile.QUICK,
+    output: Output = Path("out/report"),
+    workers: Workers = None,
+) -> None:
     """Run what is missing, then write the paper and the page."""
     from reluctant.reports.engine import write_report
+    from reluctant.reports.tasks import processes
 
     with progress_bar() as progress:
-        files = write_report(output, profile.value, progress)
+        files = write_report(output, profile.value, progress, workers=workers or processes())
     for gap in files.gaps:
         typer.echo(f"missing: {gap}")
     typer.echo(f"paper  {files.paper}\npage   {files.page}")
