@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +17,9 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 import reluctant
+from reluctant import tables
 from reluctant.cli import app
-from reluctant.properties import conformance
+from reluctant.properties import catalogue, conformance
 from reluctant.theory.verdicts import MutantResult, Outcome, Report, Verdict
 
 SOURCE = """
@@ -48,6 +52,34 @@ class Normed(nn.Sequential):
 class Branching(Net):
     def forward(self, x):
         return x if x.sum() > 0 else -x
+
+class Leaving(Net):
+    def forward(self, x):
+        import sys
+        raise ValueError("?") if x.dim() == 0 else SystemExit(0)
+
+class Chatty(Net):
+    def gate(self, q):
+        print("hello")
+        return torch.relu(q)
+
+def with_value(value):
+    net = Net()
+    with torch.no_grad():
+        net.fc2.weight[0, 0] = value
+    return net
+
+def nan(): return with_value(float("nan"))
+def infinite(): return with_value(float("inf"))
+
+def mixed():
+    net = Net()
+    net.fc2.double()
+    return net
+
+def empty():
+    with torch.device("meta"):
+        return Net()
 """
 TWO = "dual.inner-product,dual.homogeneous"
 
@@ -163,6 +195,110 @@ def test_batch_norm_is_read_in_evaluation_mode_unless_kept_as_it_is() -> None:
     assert "batch norm in training mode" in result.stderr
 
 
+FALSE = """
+from reluctant.properties import catalogue, hypotheses
+from reluctant.theory.statements import Comparison, Kind, Statement
+from reluctant.theory.verdicts import EvidenceKind
+
+def claim(trial):
+    return [Comparison(trial.output, 0 * trial.output, 0.0, EvidenceKind.EXACT, "at most", "f")]
+
+STATEMENT = Statement(
+    "test.false", "False", Kind.EXACT, "f", (), (hypotheses.BIAS_FREE,), claim, ()
+)
+"""
+
+
+@pytest.fixture
+def false(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scope: dict[str, Any] = {}
+    exec(FALSE, scope)
+    monkeypatch.setattr(catalogue, "statements", lambda: (scope["STATEMENT"],))
+
+
+@pytest.mark.usefixtures("false")
+def test_a_refuted_statement_shows_a_small_example_and_a_line_that_gives_it_again(
+    here: Path,
+) -> None:
+    weights = {"fc1.weight": torch.randn(4, 3), "fc2.weight": torch.ones(2, 4)}
+    save_file(weights, here / "my weights.safetensors")
+    np.savez(here / "data.npz", x=np.random.default_rng(0).normal(size=(6, 3)))
+    files = ("--weights", "my weights.safetensors", "--data", "data.npz", "--seed", "5")
+    result = run("check", "my_net:Net", *files, "--effort", "quick", "--json", "a.json")
+    assert result.exit_code == 1, result.output
+    (found,) = Report.load(here / "a.json")
+    assert found.counterexample is not None
+    example = found.counterexample
+    assert example.numbers["place"] == "my_net.py:12"
+    assert set(example.numbers["weights"]) == {"fc1.weight", "fc2.weight"}
+    shown = " ".join(result.stdout.split())
+    assert f"smallest example found: {example.summary} at entry" in shown
+    for part in ("REFUTED (unexpected)", "relative violation", "x = [[", "fc2.weight = [["):
+        assert part in shown
+    assert f"again: {example.reproduce}" in shown
+    command, *args = shlex.split(example.reproduce)
+    assert command == "reluctant" and "my weights.safetensors" in args
+    again = run(*args, "--json", "b.json")
+    assert again.exit_code == 1, again.output
+    assert Report.load(here / "b.json")["test.false"].counterexample == example
+
+
+@pytest.mark.usefixtures("false")
+def test_the_page_shows_the_example(here: Path) -> None:
+    assert run("check", "my_net:Net", "--input", "3", "--html", "out.html").exit_code == 1
+    page = (here / "out.html").read_text(encoding="utf-8")
+    for part in ("fc1.weight", "my_net.py:12", "--statements test.false", "violated by"):
+        assert part in page, part
+
+
+def test_the_line_keeps_every_option_that_was_given(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = []
+
+    def spy(*_: object, **more: Any) -> Report:
+        lines.append(more["again"]("dual.psd"))
+        return Report("spy", ())
+
+    monkeypatch.setattr(conformance, "check", spy)
+    args = ("check", "my_net:Net", "--input", "3", "--device", "cpu", "--seed", "7")
+    args = (*args, "--effort", "quick", "--keep-mode")
+    assert run(*args).exit_code == 0
+    assert lines == [shlex.join(["reluctant", *args, "--statements", "dual.psd"])]
+
+
+def test_the_page_goes_to_stdout_alone() -> None:
+    result = check("my_net:Net", "--input", "3", "--html", "-")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("<!doctype html>")
+    assert "2 HOLDS" in result.stderr
+
+
+def test_what_the_network_prints_stays_out_of_the_document() -> None:
+    result = check("my_net:Chatty", "--input", "3", "--json", "-")
+    assert Report.from_json(json.loads(result.stdout)).subject == "my_net:Chatty"
+    assert "hello" in result.stderr
+
+
+def test_a_network_that_leaves_does_not_choose_the_exit_code() -> None:
+    result = check("my_net:Leaving", "--input", "3")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: my_net.py:35: the module fails on an example of shape (1, 3): it leaves Python with"
+        " the code 0.\n"
+    )
+
+
+def test_many_numbers_are_described_by_those_that_are_not_zero() -> None:
+    zeros = [[0.0] * 10 for _ in range(4)]
+    assert tables._array([[1.0, -0.5], [0.0, 1e-9]]) == "[[1, -0.5], [0, 1e-09]]"
+    assert tables._array(zeros) == "4 x 10 zeros but for none"
+    zeros[2][3] = 7.0
+    assert tables._array(zeros) == "4 x 10 zeros but for [2, 3]: 7"
+    assert tables._array([[1.0] * 10] * 4) == "4 x 10 numbers; --json lists them"
+    assert tables._array("9 x 9 numbers, too many to list") == "9 x 9 numbers, too many to list"
+
+
 def verdict(outcome: Outcome, expected: Outcome = Outcome.HOLDS) -> Verdict:
     return Verdict("dual.psd", "net", outcome, expected, "because")
 
@@ -217,16 +353,71 @@ def test_a_fault_of_the_package_does_not_look_like_a_refuted_theorem(
             "there is no folder no; make it",
         ),
         (("my_net:Net", "--input", "3", "--html", "."), "it is a folder; name a file in it"),
+        (("my_net:Net", "--input", "3", "--json", "a", "--html", "./a"), "a is named twice"),
+        (("my_net:Net", "--input", "3", "--device", "meta"), "--device cpu always works"),
+        (("my_net:Net", "--input", "9999999999999"), "does not fit into memory"),
+        (("my_net:Net", "--input", "3", "--statements", ","), "--statements names none"),
+        (("my_net:nan", "--input", "3"), "fc2.weight holds NaN or infinite values"),
+        (("my_net:infinite", "--input", "3"), "fc2.weight holds NaN or infinite values"),
+        (("my_net:mixed", "--input", "3"), "fc2.weight is torch.float64 but the example is"),
+        (("my_net:empty", "--input", "3"), "fc1.weight is on the meta device and has no values"),
     ],
 )
 def test_misuse_is_one_line(here: Path, args: tuple[str, ...], message: str) -> None:
     before = sorted(here.iterdir())
-    result = check(*args)
-    lines = result.stderr.strip().splitlines()
+    result = run("check", *args, *(() if "--statements" in args else ("--statements", TWO)))
+    lines = result.stderr.splitlines()
     assert (result.exit_code, len(lines)) == (2, 1), result.output
     assert lines[0].startswith("error: ")
     assert message in lines[0]
     assert [p for p in sorted(here.iterdir()) if p.name != "__pycache__"] == before
+
+
+BAD_DATA = {
+    "nan": (np.full((4, 3), np.nan), "bad.npz holds NaN or infinite values, first in row 0"),
+    "integers": (np.ones((4, 3), dtype=int), "bad.npz has inputs of type int64"),
+    "empty": (np.ones((0, 3)), "bad.npz has inputs of shape (0, 3)"),
+    "wrong shape": (np.ones((4, 5)), "the module fails on an example of shape (1, 5)"),
+    "overflow": (np.full((4, 3), 1e300), "too large for the network's torch.float32"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_DATA)
+def test_bad_data_are_one_line_and_nothing_is_written(here: Path, kind: str) -> None:
+    array, message = BAD_DATA[kind]
+    np.savez(here / "bad.npz", x=array)
+    result = check("my_net:Net", "--data", "bad.npz", "--json", "out.json", "--html", "out.html")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.output
+    assert message in result.stderr
+    assert {p.name for p in here.iterdir()} - {"__pycache__"} == {"my_net.py", "bad.npz"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object, **__: object) -> Report:
+        raise AssertionError("the check began")
+
+    monkeypatch.setattr(conformance, "check", never)
+    for option in ("--json", "--html"):
+        result = check("my_net:Net", "--input", "3", option, "/proc/self/out")
+        assert result.exit_code == 2, result.output
+        assert "cannot write /proc/self/out: the folder /proc/self takes no files" in result.stderr
+
+
+def test_a_disk_that_fills_up_leaves_the_table_and_no_half_of_a_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = check("my_net:Net", "--input", "3", "--json", "out.json")
+    assert result.exit_code == 2
+    assert "2 HOLDS" in result.stdout
+    assert "No space left on device" in result.stderr
+    assert {p.name for p in here.iterdir()} - {"__pycache__"} == {"my_net.py"}
 
 
 def test_an_unknown_statement_is_refused_with_those_that_are_close() -> None:

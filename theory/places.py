@@ -32,5 +32,7 @@ def user_frame(error: BaseException) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, as a sentence."""
+    if isinstance(error, SystemExit):
+        return f"it leaves Python with the code {error.code!r}."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__).rstrip(".") + "."

@@ -84,7 +84,8 @@ def progress_bar() -> Iterator[Progress]:
         progress.TimeRemainingColumn(),
     )
     console = make_console(stderr=True)
-    with progress.Progress(*columns, console=console, transient=True) as bars:
+    hidden = not console.is_terminal  # a hidden bar leaves no empty lines in a log
+    with progress.Progress(*columns, console=console, transient=True, disable=hidden) as bars:
         task = bars.add_task("", total=None)
 
         def advance(what: str, done: int, total: int, /) -> None:
