@@ -213,9 +213,18 @@ def closed_under(labels: Tensor, axis: int, step: int) -> bool:
     flat = labels.flatten(1)
     moved = flat.clone()
     moved[1 + axis] = (moved[1 + axis] + step) % periods_of(flat)[axis]
-    return torch.equal(torch.unique(flat, dim=1), torch.unique(moved, dim=1))
+    return torch.equal(mixed(*flat).unique(), mixed(*moved).unique())
 
 
 def closing_step(labels: Tensor, axis: int, size: int) -> int:
     """Return the smallest step under which the set of entries is closed; else the size."""
     return next((d for d in divisors(size)[:-1] if closed_under(labels, axis, d)), size)
+
+
+def closes_early(labels: Tensor, axis: int, size: int) -> bool:
+    """Tell whether some step less than the size leaves the set of entries as it is.
+
+    A step that does has multiples that do, and one of these is the size over a prime.
+    """
+    primes = (q for q in divisors(size)[1:] if len(divisors(q)) == 2)
+    return any(closed_under(labels, axis, size // q) for q in primes)

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reluctant.theory.labels import (
+    closes_early,
     closing_step,
     in_order,
     mixed,
@@ -264,10 +265,8 @@ class _Walk:
 
     def breaks(self, i: int, axis: int) -> bool:
         """Tell whether shifts no longer permute the entries of a tensor."""
-        return (
-            self.sizes[axis] > 1
-            and closing_step(self.labels[i], axis, self.sizes[axis]) == self.sizes[axis]
-        )
+        size = self.sizes[axis]
+        return size > 1 and not closes_early(self.labels[i], axis, size)
 
     def blame(self, axis: int) -> Unmet:
         """Return the operation that breaks the symmetry though what it reads has it."""
