@@ -20,7 +20,7 @@ import reluctant
 from reluctant import tables
 from reluctant.cli import app
 from reluctant.properties import catalogue, conformance
-from reluctant.theory.verdicts import MutantResult, Outcome, Report, Verdict
+from reluctant.theory.verdicts import Counterexample, MutantResult, Outcome, Report, Verdict
 
 SOURCE = """
 import torch
@@ -218,12 +218,13 @@ def false(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("false")
 def test_a_refuted_statement_shows_a_small_example_and_a_line_that_gives_it_again(
-    here: Path,
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = {"fc1.weight": torch.randn(4, 3), "fc2.weight": torch.ones(2, 4)}
     save_file(weights, here / "my weights.safetensors")
     np.savez(here / "data.npz", x=np.random.default_rng(0).normal(size=(6, 3)))
     files = ("--weights", "my weights.safetensors", "--data", "data.npz", "--seed", "5")
+    monkeypatch.setenv("COLUMNS", "80")  # less than the line that gives the example again
     result = run("check", "my_net:Net", *files, "--effort", "quick", "--json", "a.json")
     assert result.exit_code == 1, result.output
     (found,) = Report.load(here / "a.json")
@@ -232,10 +233,10 @@ def test_a_refuted_statement_shows_a_small_example_and_a_line_that_gives_it_agai
     assert example.numbers["place"] == "my_net.py:12"
     assert set(example.numbers["weights"]) == {"fc1.weight", "fc2.weight"}
     shown = " ".join(result.stdout.split())
-    assert f"smallest example found: {example.summary} at entry" in shown
+    assert f"smallest example found: {example.summary}" in shown
     for part in ("REFUTED (unexpected)", "relative violation", "x = [[", "fc2.weight = [["):
-        assert part in shown
-    assert f"again: {example.reproduce}" in shown
+        assert part in shown, shown
+    assert f"test.false again: {example.reproduce}" in result.stdout.splitlines()
     command, *args = shlex.split(example.reproduce)
     assert command == "reluctant" and "my weights.safetensors" in args
     again = run(*args, "--json", "b.json")
@@ -287,6 +288,13 @@ def test_a_network_that_leaves_does_not_choose_the_exit_code() -> None:
         "error: my_net.py:35: the module fails on an example of shape (1, 3): it leaves Python with"
         " the code 0.\n"
     )
+
+
+def test_tensors_that_are_zero_are_only_named() -> None:
+    numbers = {"x": [[0.0, 0.0]], "weights": {"a": [0.0], "b": [1.0, -2.0]}}
+    found = Counterexample("1 = 0 is false", numbers, "again")
+    lines = list(tables._example(found))
+    assert lines == ["smallest example found: 1 = 0 is false", "b = [1, -2]", "all zeros: x, a"]
 
 
 def test_many_numbers_are_described_by_those_that_are_not_zero() -> None:

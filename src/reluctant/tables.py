@@ -157,6 +157,11 @@ def print_report(console: Console, report: Report, *, by_statement: bool) -> Non
                 f"{verdict.statement} on {verdict.subject}: {verdict.outcome}", markup=False
             )
             console.print("\n".join(f"  {line}" for line in _reasons(verdict)), markup=False)
+    for verdict in report.failures if by_statement else report:
+        if verdict.counterexample is not None and verdict.counterexample.reproduce:
+            # A line to be copied: never broken at the width of the table.
+            line = f"{verdict.statement} again: {verdict.counterexample.reproduce}"
+            console.print(line, markup=False, soft_wrap=True)
     for mutant in report.mutants:
         if not mutant.killed:
             line = f"{mutant.statement}: nothing noticed the fault {mutant.mutant}"
@@ -203,12 +208,14 @@ def _example(found: Counterexample) -> Iterator[str]:
     place = f" ({numbers['place']})" if numbers.get("place") else ""
     entry = f" at entry {numbers['entry']}" if numbers.get("entry") else ""
     yield f"smallest example found: {found.summary}{entry}{place}"
-    if "x" in numbers:
-        yield f"x = {_array(numbers['x'])}"
-    for name, values in numbers.get("weights", {}).items():
-        yield f"{name} = {_array(values)}"
-    if found.reproduce:
-        yield f"again: {found.reproduce}"
+    tensors = {"x": numbers["x"]} if "x" in numbers else {}
+    tensors |= numbers.get("weights", {})
+    zeros = [name for name, values in tensors.items() if not any(_entries(values)[1].values())]
+    for name, values in tensors.items():
+        if name not in zeros:
+            yield f"{name} = {_array(values)}"
+    if zeros:
+        yield f"all zeros: {', '.join(zeros)}"
 
 
 def _array(values: Any) -> str:
