@@ -97,23 +97,25 @@ def number_of_paths_has_a_formula(
             * prod(shape.dense)
             * last ** (exponent + 1)
         )
-    sides = [torch.tensor([float(v % 2**40)], dtype=torch.float64) for v in (counted, formula)]
-    if counted != formula:  # equal remainders must not hide a difference
-        sides = [
-            torch.tensor([float(counted)], dtype=torch.float64),
-            torch.tensor([float(formula)], dtype=torch.float64),
-        ]
-        if float(sides[0]) == float(sides[1]):
-            sides[1] = sides[1] + sides[1].abs() * 2**-52 + 1
+    size = max(counted, formula).bit_length() // _DIGIT + 1
     return [
         Comparison(
-            sides[0],
-            sides[1],
+            _digits(counted, size),
+            _digits(formula, size),
             0.0,
             EvidenceKind.EXACT,
             what=f"{counted} counted, {formula} by the formula",
         )
     ]
+
+
+_DIGIT = 40  # bits, few enough for float64
+
+
+def _digits(number: int, size: int) -> Tensor:
+    """Return the digits of an integer in base 2^40, lowest first: none of them is rounded."""
+    digits = [number >> (_DIGIT * i) & (2**_DIGIT - 1) for i in range(size)]
+    return torch.tensor(digits, dtype=torch.float64)
 
 
 PATH_COUNT = Statement(

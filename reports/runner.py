@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,7 +178,7 @@ def _check(profile: str) -> None:
         raise InputError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
 
 
-def _brief(config: dict[str, Any]) -> str:
+def _brief(config: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in config.items())
 
 

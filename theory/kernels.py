@@ -269,7 +269,7 @@ def _gate_overlap(
         )
     mine = given[0] if given else net.gates(x)
     other = mine if y is None else (given[1] if given else network_at(net, y).gates(y))
-    total = torch.ones(x.shape[0], x.shape[0] if y is None else y.shape[0], dtype=torch.float64)
+    total = x.new_ones(x.shape[0], x.shape[0] if y is None else y.shape[0], dtype=torch.float64)
     for g in layers.gates:
         a, b = mine[g].double().flatten(1), other[g].double().flatten(1)
         total = total * (a @ b.T) / a.shape[1]

@@ -117,7 +117,12 @@ def _operand(plan: Plan, site: int, images: Mapping[int, Image]) -> Side:
     image = images[operand]
     if image.data is None and not image.terms:  # only sources, and they are left out
         image = Image(
-            torch.zeros(_examples(images), *plan.net.nodes[operand].shape, dtype=torch.float64)
+            torch.zeros(
+                _examples(images),
+                *plan.net.nodes[operand].shape,
+                dtype=torch.float64,
+                device=plan.net.program.device,
+            )
         )
     side = side_of(image, arrange, plan.origins)
     return Side(side.data, side.parts, tuple(shape))
