@@ -23,10 +23,11 @@ def statements() -> tuple[Statement, ...]:
         symmetries,
         tangents,
         value_tangents,
+        variances,
     )
 
     duality = (path_sums, path_kernels, symmetries, value_tangents, frozen_gates)
-    groups = (*duality, tangents, convolution, convolution_tangents, skips, gated)
+    groups = (*duality, tangents, variances, convolution, convolution_tangents, skips, gated)
     return tuple(statement for group in groups for statement in group.STATEMENTS)
 
 

@@ -54,6 +54,8 @@ HOLDS_ON = {
     "ntk.path-decoupling": "HHHHHHHHHHHHHHHHHHHHHHHH",
     "ntk.fc-expectation": "H.............HHH..HH..H",
     "ntk.fc-limit": "H.............sss..s...s",
+    "ntk.fc-variance": "H.............H.H..HH..H",
+    "ntk.fc-variance-printed": "H.............HHH..HH..H",
     "ntk.dependent-gates": "..............HH.HHHHHHH",
     "ntk.constant-input": "....................H...",
     "conv.equivariant": "..HHH..HHs..H....HH..HH.",

@@ -12,13 +12,19 @@ from reluctant.theory.network import Constant, Gates, PathNetwork
 from reluctant.theory.structure import DenseChain
 
 
-def input_gram(net: PathNetwork, x: Tensor) -> Float[Tensor, "n n"]:
-    """Return Σ, the Gram matrix of what enters the paths: x, or a constant in its place."""
+def entering(net: PathNetwork, x: Tensor) -> Float[Tensor, "n n_in"]:
+    """Return what enters the paths: x, or a constant in its place."""
     flat = x.double().flatten(1)
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Constant) and node.is_input:
             flat = node.value.double().flatten()[None].expand(x.shape[0], -1)
+    return flat
+
+
+def input_gram(net: PathNetwork, x: Tensor) -> Float[Tensor, "n n"]:
+    """Return Σ, the Gram matrix of what enters the paths."""
+    flat = entering(net, x)
     return flat @ flat.T
 
 
