@@ -7,7 +7,7 @@ A :class:`Proof` only claims. :meth:`Proof.check` runs every step and returns a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import sympy
 from sympy.polys.rings import PolyElement
 
 from reluctant.theory.errors import ReluctantError
+from reluctant.theory.moments import MomentNotGiven
 from reluctant.theory.verdicts import Evidence, EvidenceKind
 
 Side = Any  # an element of a polynomial ring, or a SymPy expression: SymPy has no annotations
@@ -152,10 +153,19 @@ class Proof:
 
         return body(self.check())
 
+    def _identities(self, number: int, step: Step) -> Iterator[Identity]:
+        try:
+            yield from step.identities()
+        except MomentNotGiven as error:
+            raise NotProved(
+                f"{self.name}, step {number}: {step.text} It cannot be averaged: {error}",
+                step=number,
+            ) from error
+
     def _checked(self, number: int, step: Step) -> CheckedStep:
         found: list[tuple[int, Identity]] = []
         shapes: dict[str, None] = {}
-        for identity in step.identities():
+        for identity in self._identities(number, step):
             remainder = identity.remainder()
             if remainder != 0:
                 where = f" ({identity.where})" if identity.where else ""

@@ -8,7 +8,8 @@ orders of magnitude slower.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,8 @@ from sympy.polys.rings import PolyElement, PolyRing
 from torch import Tensor
 
 from reluctant.theory.errors import InputError, UnsupportedOperation
-from reluctant.theory.network import Constant, Gate, Input, Node, PathNetwork, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Input, Node, Weighted
 from reluctant.theory.operators import Bias
 from reluctant.theory.paths import Entry, apply_constant, paths
 
@@ -104,9 +106,9 @@ class SymbolicNetwork:
         """Send polynomials through the nodes of the network.
 
         Args:
-            x: Coordinates of the input.
+            x: Coordinates of the input, in the ring of this network or of another.
             gates: Gates of each layer; or a book, which names gates by what they are the sign of.
-            weight: Entries of the parameters; the generators if None.
+            weight: Entries of the parameters, in the same ring; the generators if None.
             node: Node to evaluate; the output if None.
 
         Returns:
@@ -125,21 +127,45 @@ class SymbolicNetwork:
                 if isinstance(here, Input):
                     found[i] = list(x)
                 elif isinstance(here, Gate):
-                    masks = masks_of(here.gate)
+                    masks = masks_of(here, operands[0])
                     found[i] = [t * g for t, g in zip(operands[0], masks, strict=True)]
                 else:
-                    found[i] = self._linear(i, here, operands, weight)
+                    found[i] = self._linear(i, here, operands, weight, x[0].ring)
             return found[i]
 
-        def masks_of(layer: int) -> Polynomials:
+        def masks_of(here: Gate, gated: list[PolyElement]) -> Polynomials:
             if not isinstance(gates, GateBook):
-                return gates[layer]
-            source = self.net.gate_layers[layer].source
-            if source is None or self.net.gate_layers[layer].kind == "max":
-                raise UnsupportedOperation("these gates are no signs of one pre-activation each")
-            return gates.gates_of(value(source))
+                return gates[here.gate]
+            layer = self.net.gate_layers[here.gate]
+            if layer.kind == "max":
+                return gates.winners_of(gated, here.shape[0])
+            if layer.source is None:
+                raise UnsupportedOperation("the pre-activation of these gates could not be read")
+            return gates.gates_of(value(layer.source))
 
         return value(self.net.output if node is None else node)
+
+    def own_gates(
+        self,
+        x: Polynomials,
+        book: GateBook,
+        *,
+        weight: Mapping[Entry, PolyElement] | None = None,
+    ) -> dict[int, list[PolyElement]]:
+        """Return the gates on the paths that the network makes at x, as a book names them."""
+        found = {}
+        for i in self.net.value_nodes:
+            node = self.net.nodes[i]
+            if isinstance(node, Gate):
+                (operand,) = node.operands
+                gated = self.forward(x, book, weight=weight, node=operand)
+                layer = self.net.gate_layers[node.gate]
+                if layer.kind == "max":
+                    found[node.gate] = book.winners_of(gated, node.shape[0])
+                else:
+                    source = self.forward(x, book, weight=weight, node=layer.source)
+                    found[node.gate] = book.gates_of(source)
+        return found
 
     def _linear(
         self,
@@ -147,10 +173,11 @@ class SymbolicNetwork:
         node: Node,
         operands: list[list[PolyElement]],
         weight: Mapping[Entry, PolyElement],
+        ring: PolyRing,
     ) -> list[PolyElement]:
         if isinstance(node, Constant):
             constants = (_rational(c).as_integer_ratio() for c in node.value.flatten().tolist())
-            return [self.ring(QQ(*c)) for c in constants]
+            return [ring(QQ(*c)) for c in constants]
         parts: list[list[PolyElement]] = [[] for _ in range(math.prod(node.shape))]
         if isinstance(node, Weighted):
             for source, target, entry in self._wiring[i]:
@@ -159,7 +186,7 @@ class SymbolicNetwork:
         else:
             for operand, source, target, constant in self._wiring[i]:
                 parts[target].append(operands[operand][source] * constant)
-        return [self.ring.add(part) for part in parts]
+        return [ring.add(part) for part in parts]
 
     @cached_property
     def _wiring(self) -> dict[int, list[Any]]:
@@ -271,42 +298,69 @@ class SymbolicPath:
 
 
 class GateBook:
-    r"""Name hard gates by the pre-activations that they are the sign of.
+    r"""Name gates by the pre-activations that they are made from.
 
     :math:`1\{q > 0\}` and :math:`1\{q' > 0\}` get one symbol where q = c q' with c > 0, and so
-    networks that compute their own gates can be compared without knowing any of them.
+    networks that compute their own gates can be compared without knowing any of them. A soft gate
+    is any function of its q.
 
     Args:
         generators: Symbols to give out.
         positive: Generators that stand for positive numbers.
+        hard: False for gates of which nothing is known but that equal q make equal gates.
+        reduce: Normal form of pre-activations modulo relations among other generators.
     """
 
-    def __init__(self, generators: Polynomials, positive: Polynomials = ()) -> None:
+    def __init__(
+        self,
+        generators: Polynomials,
+        positive: Polynomials = (),
+        *,
+        hard: bool = True,
+        reduce: Callable[[PolyElement], PolyElement] | None = None,
+    ) -> None:
         self._left = list(generators)
-        self._given: dict[PolyElement, PolyElement] = {}
-        self._idempotent: set[int] = {g.ring.index(g) for g in generators}
+        self._given: dict[object, PolyElement] = {}
+        self._idempotent = {g.ring.index(g) for g in generators} if hard else set()
+        self._reduce = reduce
         self._positive = {c.ring.index(c) for c in positive}
-
-    def __len__(self) -> int:
-        return len(self._given)
+        self._hard = hard
 
     def gates_of(self, pre_activations: Polynomials) -> list[PolyElement]:
-        """Return the gates 1{q > 0}; that of the zero polynomial is 0."""
-        return [self._gate_of(q) for q in pre_activations]
+        """Return the gate of each pre-activation; a hard gate of 0 is 0."""
+        return [
+            q.ring.zero if self._hard and not q else self._symbol(self._sign_of(q))
+            for q in pre_activations
+        ]
 
-    def _gate_of(self, q: PolyElement) -> PolyElement:
-        if not q:
-            return q.ring.zero
-        q = reduced(q, idempotent=self._idempotent)
-        least = [min(m[i] for m in q) if i in self._positive else 0 for i in range(q.ring.ngens)]
-        terms = {tuple(e - b for e, b in zip(m, least, strict=True)): c for m, c in q.items()}
-        size = sum(abs(c) for c in terms.values())
-        key = q.ring.from_dict({m: c / size for m, c in terms.items()})
+    def winners_of(self, entries: Polynomials, window: int) -> list[PolyElement]:
+        """Return which entries are the largest of their windows, ties excluded or shared.
+
+        Args:
+            entries: Flattened (window, place) array.
+            window: Size of its first axis.
+        """
+        places = len(entries) // window
+        rivals = [frozenset(Counter(entries[k::places]).items()) for k in range(places)]
+        return [self._symbol((q, rivals[k % places])) for k, q in enumerate(entries)]
+
+    def _symbol(self, key: object) -> PolyElement:
         if key not in self._given:
             if not self._left:
                 raise InputError("the gate book is full; reserve more symbols with free=")
             self._given[key] = self._left.pop(0)
         return self._given[key]
+
+    def _sign_of(self, q: PolyElement) -> PolyElement:
+        """Return q without its positive factors, where the gate is hard."""
+        q = q if self._reduce is None else self._reduce(q)
+        if not self._hard:
+            return q
+        q = reduced(q, idempotent=self._idempotent)
+        least = [min(m[i] for m in q) if i in self._positive else 0 for i in range(q.ring.ngens)]
+        terms = {tuple(e - b for e, b in zip(m, least, strict=True)): c for m, c in q.items()}
+        size = sum(abs(c) for c in terms.values())
+        return q.ring.from_dict({m: c / size for m, c in terms.items()})
 
 
 def reduced(
