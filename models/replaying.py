@@ -15,9 +15,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.node import map_arg
 
-from reluctant.theory import network
 from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gate, Node, Reindex
 from reluctant.theory.tracing import read
 
 Plain = Callable[[], Any]
@@ -196,7 +196,7 @@ def _needed(graph: fx.Graph, output: str) -> tuple[fx.Node, ...]:
 
 
 def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
-    by_name: dict[str, list[network.Node]] = {}
+    by_name: dict[str, list[Node]] = {}
     for node in net.nodes:
         by_name.setdefault(node.name, []).append(node)
     moving = _depending(needed, net.program.data)
@@ -222,14 +222,12 @@ def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
     return {node.name: sites[node.name] for node in needed if node.name in sites}
 
 
-def _windows(
-    node: fx.Node, operand: fx.Node, parts: Sequence[network.Node], is_shared: bool
-) -> Windows:
+def _windows(node: fx.Node, operand: fx.Node, parts: Sequence[Node], is_shared: bool) -> Windows:
     """Find the windows by sending the numbers of the entries through the moves before the gates."""
     size = tuple(operand.meta["val"].shape[1:])
     numbers = torch.arange(1, 1 + math.prod(size), dtype=torch.float64).reshape(1, *size)
-    for part in itertools.takewhile(lambda part: not isinstance(part, network.Gate), parts):
-        assert isinstance(part, network.Reindex)
+    for part in itertools.takewhile(lambda part: not isinstance(part, Gate), parts):
+        assert isinstance(part, Reindex)
         numbers = part.move([numbers])
     inside = numbers > 0
     index = torch.where(inside, numbers - 1, float(math.prod(size))).long().flatten()

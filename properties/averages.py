@@ -19,7 +19,8 @@ from torch import Tensor
 
 from reluctant.properties.bounds import is_integral
 from reluctant.properties.weights import Sigma, WeightEntries, absolute_outputs, weight_entries
-from reluctant.theory.network import Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Trial
 from reluctant.theory.verdicts import EvidenceKind

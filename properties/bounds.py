@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from reluctant.theory.kernels import kernel_magnitude
-from reluctant.theory.network import Constant, Gates, PathNetwork, Scale
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gates, Scale
 from reluctant.theory.rounding import absolute_output, gamma, roundings
 from reluctant.theory.verdicts import EvidenceKind
 

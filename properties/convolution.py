@@ -15,7 +15,8 @@ from reluctant.properties.bounds import is_integral, output_tolerance
 from reluctant.properties.rotations import all_rotations, as_recorded, rotation_sum
 from reluctant.properties.shifts import Shift, kernel_bound, some, symmetry
 from reluctant.theory.kernels import npk
-from reluctant.theory.network import Constant, Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gates
 from reluctant.theory.pooled import (
     PooledChain,
     fed,

@@ -12,7 +12,8 @@ from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance
 from reluctant.properties.thinning import thinned
 from reluctant.theory.kernels import npk
-from reluctant.theory.network import PathNetwork, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Weighted
 from reluctant.theory.pooled import pooled_chain
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind

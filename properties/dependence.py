@@ -14,7 +14,8 @@ from reluctant.properties.averages import ERROR_PROBABILITY, Average
 from reluctant.properties.thinning import Thinned, one_output
 from reluctant.properties.weights import Sigma, WeightEntries, evaluations, weight_entries
 from reluctant.theory.kernels import kernel_work, ntk_law
-from reluctant.theory.network import Gate, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gate
 from reluctant.theory.statements import CannotTry, Hypothesis, Trial
 from reluctant.theory.structure import gate_parameters
 from reluctant.theory.verdicts import EvidenceKind, Unmet

@@ -16,7 +16,8 @@ from reluctant.properties.orders import LAYERS_COMMUTE, commuting_layers
 from reluctant.properties.weights import evaluations
 from reluctant.theory.counts import rough_count
 from reluctant.theory.kernels import npk
-from reluctant.theory.network import Gates, PathNetwork, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates, Sum, Weighted
 from reluctant.theory.paths import Paths, paths
 from reluctant.theory.rounding import absolute_output, gamma, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reluctant.theory.network import Constant, Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gates
 from reluctant.theory.structure import DenseChain
 
 

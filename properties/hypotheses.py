@@ -6,16 +6,8 @@ from collections.abc import Callable
 
 from reluctant.theory.errors import NotIdentified
 from reluctant.theory.images import repeated_parameters
-from reluctant.theory.network import (
-    Constant,
-    Gate,
-    GateLayer,
-    Input,
-    PathNetwork,
-    Scale,
-    Sum,
-    Weighted,
-)
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, GateLayer, Input, Scale, Sum, Weighted
 from reluctant.theory.statements import Hypothesis
 from reluctant.theory.structure import dense_chain, gate_parameters, identity_skips
 from reluctant.theory.units import hidden_layers

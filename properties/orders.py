@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reluctant.theory.network import Gate, PathNetwork, Reindex, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gate, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias
 from reluctant.theory.statements import Hypothesis
 from reluctant.theory.verdicts import Unmet
@@ -60,6 +61,8 @@ def _commute(net: PathNetwork) -> Unmet | None:
                 return Unmet(name, f"{node.name} has windows of size {size}", node.place)
             if operator.groups > 1 or any(axis[1] > 1 for axis in operator.axes):
                 return Unmet(name, f"{node.name} has groups or strides", node.place)
+        elif isinstance(node, Reindex) and len(set(node.operands)) > 1:
+            return Unmet(name, f"{node.name} puts branches side by side", node.place)
         elif isinstance(node, Sum) and not node.axes:
             branches = [k for k in node.operands if not _is_bias(net, k)]
             if len(branches) > 1:

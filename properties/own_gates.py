@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from reluctant.theory.network import Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates
 
 
 def following_gates(

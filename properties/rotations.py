@@ -10,7 +10,8 @@ from torch import Tensor
 from reluctant.properties.bounds import is_integral
 from reluctant.properties.shifts import Shift
 from reluctant.theory.counts import count_paths
-from reluctant.theory.network import Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates
 from reluctant.theory.paths import paths
 from reluctant.theory.pooled import PooledChain, without_factor
 from reluctant.theory.rounding import gamma, roundings

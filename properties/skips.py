@@ -14,7 +14,8 @@ from reluctant.properties.laws import averaged
 from reluctant.properties.own_gates import following_gates
 from reluctant.properties.thinning import thinned
 from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk, traced
-from reluctant.theory.network import Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates
 from reluctant.theory.operators import Bias, Dense
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import (

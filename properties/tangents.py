@@ -25,7 +25,8 @@ from reluctant.properties.thinning import Thinned, thinned
 from reluctant.properties.weights import absolute_outputs, weight_entries
 from reluctant.theory.counts import rough_count
 from reluctant.theory.kernels import ntk_law
-from reluctant.theory.network import Constant, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant
 from reluctant.theory.paths import Entry
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import (

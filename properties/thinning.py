@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from reluctant.properties.weights import Sigma, activity, affordable_patterns, weight_entries
-from reluctant.theory.network import PathNetwork, Reindex
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Reindex
 from reluctant.theory.statements import CannotTry, Trial
 
 _STEPS = 400

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reluctant.theory.errors import InputError
-from reluctant.theory.network import Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates
 from reluctant.theory.statements import CannotTry, Trial
 
 Sigma = float | Mapping[str, float]

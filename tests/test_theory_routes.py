@@ -79,7 +79,7 @@ def test_propagated_kernels_are_sums_over_listed_bundles(family: object) -> None
 
 def _constant_inputs(net: PathNetwork, listed: Paths) -> int:
     """Count the paths from a constant in place of the data: listed as sources, but inputs."""
-    from reluctant.theory.network import Constant
+    from reluctant.theory.nodes import Constant
 
     if any(isinstance(net.nodes[i], Constant) and net.nodes[i].is_input for i in net.value_nodes):  # type: ignore[attr-defined]
         return int((listed.starts < 0).sum())

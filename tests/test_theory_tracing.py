@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import reluctant as rl
-from reluctant.theory.network import Gate, Weighted
+from reluctant.theory.nodes import Gate, Weighted
 from reluctant.theory.tracing import trace
 
 X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)

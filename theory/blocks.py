@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError
 from reluctant.theory.images import Image, Term, images, origins
-from reluctant.theory.network import Gates, PathNetwork, Reindex, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias, Dense
 from reluctant.theory.propagation import Plan, make_plan, propagate
 from reluctant.theory.tracing import trace

@@ -9,7 +9,8 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from reluctant.theory.network import Constant, Input, PathNetwork, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Input, Sum, Weighted
 from reluctant.theory.tracing import trace
 
 

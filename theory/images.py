@@ -16,18 +16,8 @@ import torch
 from torch import Tensor
 
 from reluctant.theory.errors import NotIdentified
-from reluctant.theory.network import (
-    Constant,
-    Gate,
-    Gates,
-    Input,
-    Node,
-    PathNetwork,
-    Reindex,
-    Scale,
-    Sum,
-    Weighted,
-)
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Gates, Input, Node, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias, Operator
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from reluctant.theory.blocks import Variance, law, network_at
 from reluctant.theory.errors import InputError
-from reluctant.theory.network import Gates, PathNetwork, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates, Sum, Weighted
 from reluctant.theory.operators import Bias
 from reluctant.theory.structure import dense_chain
 

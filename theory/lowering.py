@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.fx.node import map_arg
 
-from reluctant.theory import network
 from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.lowered import (
     Call,
@@ -25,7 +24,17 @@ from reluctant.theory.lowered import (
     value_of,
 )
 from reluctant.theory.masks import is_mask_arithmetic, mask_of
-from reluctant.theory.network import GateLayer, Node, Weight
+from reluctant.theory.nodes import (
+    Constant,
+    Gate,
+    GateLayer,
+    Node,
+    Reindex,
+    Scale,
+    Sum,
+    Weight,
+    Weighted,
+)
 from reluctant.theory.operations import CREATORS, MOVES, WEIGHTED
 from reluctant.theory.replay import Probe
 
@@ -93,7 +102,7 @@ class Lowering:
         """Append a move; its shape is found by trying it."""
         probe = [torch.empty(1, *p.shape, device="meta") for p in operands]
         shape = tuple(move(probe).shape[1:])
-        return self.add(network.Reindex, call, shape, [p.node for p in operands], move=move, **rest)
+        return self.add(Reindex, call, shape, [p.node for p in operands], move=move, **rest)
 
     def weighted(self, call: Call, operator_: Any, operand: Path | None, weight: Static) -> Path:
         """Append a weighted operation."""
@@ -104,7 +113,7 @@ class Lowering:
             )
         ).shape[1:]
         operands = () if operand is None else (operand.node,)
-        return self.add(network.Weighted, call, shape, operands, operator=operator_, weight=index)
+        return self.add(Weighted, call, shape, operands, operator=operator_, weight=index)
 
     def weight(self, static: Static) -> int:
         """Return the index of a weight tensor, appended if it is new."""
@@ -131,22 +140,18 @@ class Lowering:
         layer = GateLayer(name=call.name, place=call.place, **rest)
         self.gate_layers.append(layer)
         self.probes.append((after, probe))
-        return self.add(
-            network.Gate, call, operand.shape, [operand.node], gate=len(self.gate_layers) - 1
-        )
+        return self.add(Gate, call, operand.shape, [operand.node], gate=len(self.gate_layers) - 1)
 
     def total(self, call: Call, operands: Sequence[Path], axes: Sequence[int] = ()) -> Path:
         """Append a sum of operands of one shape, over axes of an example."""
         first = operands[0]
         axes = sorted(a % len(first.shape) for a in axes)
         shape = [size for a, size in enumerate(first.shape) if a not in axes]
-        return self.add(network.Sum, call, shape, [p.node for p in operands], axes=tuple(axes))
+        return self.add(Sum, call, shape, [p.node for p in operands], axes=tuple(axes))
 
     def scale(self, call: Call, operand: Path, factor: Tensor) -> Path:
         """Append a multiplication by constants."""
-        return self.add(
-            network.Scale, call, operand.shape, [operand.node], factor=factor.detach().double()
-        )
+        return self.add(Scale, call, operand.shape, [operand.node], factor=factor.detach().double())
 
     def constant(
         self,
@@ -162,9 +167,7 @@ class Lowering:
         magnitude = (
             value.abs() if magnitude is None else magnitude.detach().double().expand(tuple(shape))
         )
-        return self.add(
-            network.Constant, call, shape, value=value, magnitude=magnitude, is_input=is_input
-        )
+        return self.add(Constant, call, shape, value=value, magnitude=magnitude, is_input=is_input)
 
     def refuse(self, call: Call, why: str) -> UnsupportedOperation:
         """Return the error that says what cannot be read, where, and why."""

@@ -1,9 +1,7 @@
-r"""Path networks: the one form into which every module is read.
+"""Path networks: the one form into which every module is read.
 
-A path network is a directed acyclic graph over tensors with seven kinds of nodes. ``Input`` and
-``Constant`` begin paths, ``Weighted`` multiplies by trained weights, ``Reindex`` moves entries,
-``Sum`` adds them, ``Scale`` multiplies by constants and ``Gate`` by recorded gates. Shapes leave
-out the batch axis, which comes first in every tensor.
+A path network is a directed acyclic graph over tensors, whose nodes are those of
+:mod:`reluctant.theory.nodes`, together with the program that records its gates.
 """
 
 from __future__ import annotations
@@ -15,157 +13,25 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
-from reluctant.theory.operators import Bias, Operator
+from reluctant.theory.nodes import (
+    Constant,
+    Gate,
+    GateLayer,
+    Gates,
+    Input,
+    Node,
+    Reindex,
+    Scale,
+    Sum,
+    Weight,
+    Weighted,
+)
+from reluctant.theory.operands import check_operands
+from reluctant.theory.operators import Bias
 
 if TYPE_CHECKING:
     from reluctant.theory.replay import Program
-
-Gates = Sequence[Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Node:
-    """Be one tensor of a path network.
-
-    Attributes:
-        name: Name in the exported graph.
-        shape: Shape without the batch axis.
-        operands: Indices of the nodes it reads, all smaller than its own.
-        place: Where it stands in the user's source, or the module's path.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    operands: tuple[int, ...] = ()
-    place: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Input(Node):
-    """Begin one path at every coordinate of the data."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Constant(Node):
-    """Begin paths at values that do not depend on the data and are not trained.
-
-    Attributes:
-        value: The values, of the node's shape.
-        magnitude: A bound on the absolute values that were added to make them.
-        is_input: True for a constant that feeds a weighted operation in place of the data.
-    """
-
-    value: Tensor
-    magnitude: Tensor
-    is_input: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Weighted(Node):
-    """Apply a weight tensor.
-
-    Attributes:
-        operator: How the weights act.
-        weight: Index into the network's weights.
-    """
-
-    operator: Operator
-    weight: int
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Reindex(Node):
-    """Move entries without arithmetic: views, permutations, slices, zero padding, concatenation.
-
-    Attributes:
-        move: Native function of the operands, each with a leading batch axis of any size. Entries
-            that come from nowhere are 0.
-        keeps_order: True if the move is a reshape.
-    """
-
-    move: Callable[[Sequence[Tensor]], Tensor]
-    keeps_order: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Sum(Node):
-    """Add operands of one shape, then add over axes.
-
-    Attributes:
-        axes: Axes of the operands' shape that are summed out.
-    """
-
-    axes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Scale(Node):
-    """Multiply by constants that are not trained.
-
-    Attributes:
-        factor: Constants, broadcastable to the node's shape.
-    """
-
-    factor: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Gate(Node):
-    """Multiply entry-wise by gates.
-
-    Attributes:
-        gate: Index into the network's gate layers.
-    """
-
-    gate: int
-
-
-@dataclass(frozen=True, slots=True)
-class GateLayer:
-    """Say where one layer of gates comes from.
-
-    Attributes:
-        name: Name of the operation in the exported graph.
-        kind: "relu", "max" (one-hot over windows) or "mask" (a factor computed elsewhere).
-        hard: True if the gates can only be 0 or 1.
-        own: True if they come from the tensor that they multiply.
-        source: Node of the gating pre-activation, None if it could not be read.
-        place: Where it stands in the user's source.
-        ties: Convention at ties: of a max pooling "first" or "shared"; of a ReLU at q = 0, where
-            its
-            gate is 0, the derivative that torch takes, "zero", "half" or "one".
-        made_by: Node of the exported graph that holds the gates, for the kind "mask".
-    """
-
-    name: str
-    kind: str
-    hard: bool
-    own: bool
-    source: int | None
-    place: str = ""
-    ties: str = "zero"
-    made_by: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Weight:
-    """Name a weight tensor.
-
-    Attributes:
-        name: Parameter's name in the module, of the first alias.
-        shape: Shape in which it is used.
-        entries: For every entry in that shape, its index in the flattened parameter.
-        parameter: Identity of the parameter: equal for all uses of one tensor.
-        value: Function that gives the current weights in that shape.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    entries: Tensor
-    parameter: int
-    value: Callable[[], Tensor]
 
 
 def _same(t: Tensor) -> Tensor:
@@ -362,61 +228,3 @@ class PathNetwork:
                 if last_use[k] == i:
                     del values[k]
         return values[target]
-
-
-def check_operands(
-    net: PathNetwork, x: Tensor, gates: Gates | None, weights: Sequence[Tensor]
-) -> None:
-    """Raise unless x, gates and weights fit a network, and each other.
-
-    Raises:
-        InputError: Names the first that does not.
-    """
-    if not isinstance(x, Tensor):
-        raise InputError(f"the input must be a torch.Tensor, got {type(x).__name__}")
-    if tuple(x.shape[1:]) != net.input_shape or x.ndim == 0 or x.shape[0] == 0:
-        raise InputError(
-            f"the input has shape {tuple(x.shape)}, but the network was read at "
-            f"(n, {', '.join(map(str, net.input_shape))}) with n >= 1; trace the module again for "
-            "another shape"
-        )
-    if len(weights) != len(net.weights):
-        raise InputError(
-            f"the network has {len(net.weights)} weight tensors, got {len(weights)}; "
-            "pass as many as weight_values() gives"
-        )
-    for known, weight in zip(net.weights, weights, strict=True):
-        if tuple(weight.shape) != known.shape:
-            raise InputError(
-                f"{known.name} has shape {known.shape}, got {tuple(weight.shape)} for it"
-            )
-        if (weight.dtype, weight.device) != (x.dtype, x.device):
-            raise InputError(
-                f"{known.name} is given as {weight.dtype} on {weight.device}, but the input is "
-                f"{x.dtype} on {x.device}; convert one, for instance with x.to(weight)"
-            )
-    if gates is not None and len(gates) != len(net.gate_layers):
-        raise InputError(
-            f"the network has {len(net.gate_layers)} layers of gates, got {len(gates)}; "
-            "pass as many as gates() gives"
-        )
-    for layer, gate in zip(net.gate_layers, gates or (), strict=False):
-        if gate.shape[0] not in (1, x.shape[0]):
-            raise InputError(
-                f"the gates of {layer.name} are those of {gate.shape[0]} inputs, got {x.shape[0]} "
-                "inputs; record them on the same inputs"
-            )
-
-
-def check_weights(net: PathNetwork) -> None:
-    """Raise if a weight of the network is not finite.
-
-    Raises:
-        InputError: Names the first parameter that holds NaN or infinity.
-    """
-    for weight in net.weights:
-        if not bool(torch.isfinite(weight.value()).all()):
-            raise InputError(
-                f"{weight.name} holds NaN or infinite values; a path network needs finite weights: "
-                "reload or re-initialise the module"
-            )

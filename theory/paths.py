@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from reluctant.theory.counts import count_paths
 from reluctant.theory.errors import TooManyPaths
-from reluctant.theory.network import Constant, Gate, Gates, Input, Node, PathNetwork, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Gates, Input, Node, Weighted
 from reluctant.theory.tracing import trace
 
 Entry = tuple[str, int]
@@ -253,7 +254,7 @@ def _edges(net: PathNetwork, node: Node, operand: int) -> list[tuple[int, int, f
 
 def apply_constant(node: Node, operands: Sequence[Tensor]) -> Tensor:
     """Apply a node that has neither weights nor gates."""
-    from reluctant.theory.network import Reindex, Scale, Sum
+    from reluctant.theory.nodes import Reindex, Scale, Sum
 
     if isinstance(node, Reindex):
         return node.move(operands)

@@ -10,17 +10,8 @@ import torch
 from torch import Tensor
 
 from reluctant.theory.mask_labels import MaskReader
-from reluctant.theory.network import (
-    Constant,
-    Gate,
-    Gates,
-    Input,
-    PathNetwork,
-    Reindex,
-    Scale,
-    Sum,
-    Weighted,
-)
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Gates, Input, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias, Convolution, Dense
 
 _MAXIMA = ("amax", "argmax", "max.dim", "max_pool")

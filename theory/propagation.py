@@ -19,7 +19,8 @@ from torch import Tensor
 
 from reluctant.theory.contractions import Fresh, Side, contract, contract_equal, side_of
 from reluctant.theory.images import Image, Origin
-from reluctant.theory.network import PathNetwork, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Weighted
 from reluctant.theory.operators import Bias, fold, fold_diagonal
 
 

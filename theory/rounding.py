@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from reluctant.theory.network import Constant, Gate, Gates, PathNetwork, Scale, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Gates, Scale, Sum, Weighted
 
 
 def gamma(roundings: int, dtype: torch.dtype = torch.float64) -> float:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from reluctant.theory.network import Constant, Gate, Input, PathNetwork, Reindex, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias, Dense
 
 

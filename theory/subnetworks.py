@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 
-from reluctant.theory.network import Input, PathNetwork, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Input, Sum, Weighted
 from reluctant.theory.structure import Skip, depths, identity_skips
 
 

@@ -33,16 +33,8 @@ from reluctant.theory.labels import (
     tagged,
 )
 from reluctant.theory.mask_labels import CannotLabel, MaskReader, won
-from reluctant.theory.network import (
-    Constant,
-    Gate,
-    Input,
-    PathNetwork,
-    Reindex,
-    Scale,
-    Sum,
-    Weighted,
-)
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias, Convolution, Dense, row_groups
 from reluctant.theory.verdicts import Unmet
 from reluctant.theory.windows import sliding

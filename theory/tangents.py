@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example, check_module, run_once
-from reluctant.theory.network import Gates, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gates
 
 
 def ntk(

@@ -19,7 +19,6 @@ from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from reluctant.theory import (
-    network,
     rules_gates,  # noqa: F401  (fills the rule table)
     rules_routing,  # noqa: F401
     rules_scales,  # noqa: F401
@@ -30,7 +29,9 @@ from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.inputs import check_example, check_module, run_once
 from reluctant.theory.lowered import Call, Lowered, Path, Static, Unreadable, arguments_of
 from reluctant.theory.lowering import Lowering
-from reluctant.theory.network import PathNetwork, check_weights
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Input
+from reluctant.theory.operands import check_weights
 from reluctant.theory.places import first_line, is_user, user_frame
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
@@ -247,9 +248,7 @@ def _bind(
         name = spec.arg.name
         if spec.kind is InputKind.USER_INPUT:
             data = name
-            lower.nodes.append(
-                network.Input(name=name, shape=tuple(example.shape[1:]), place="the data")
-            )
+            lower.nodes.append(Input(name=name, shape=tuple(example.shape[1:]), place="the data"))
             lower.lowered[name] = Path(len(lower.nodes) - 1, tuple(example.shape[1:]))
             continue
         target = str(spec.target)

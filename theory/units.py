@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.theory.images import Image, Origin, images, origins
-from reluctant.theory.network import Constant, Gate, PathNetwork, Reindex, Scale, Sum, Weighted
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Constant, Gate, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias
 
 
