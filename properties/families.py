@@ -143,8 +143,8 @@ def _convolution(rank: int = 1, **options: Any) -> Builder:
         sides = [draw(st.integers(3, 4) if rank > 1 else st.integers(3, 5)) for _ in range(rank)]
         shape = (draw(st.integers(1, 2)), *sides)
         chosen = {"window": 2 if rank > 1 else draw(st.integers(2, 3)), **options}
-        if options.get("stride"):
-            shape, chosen["window"] = (shape[0], *[4] * rank), 2
+        if options.get("stride"):  # two layers leave shifts by 4, which are not all
+            shape, chosen["window"] = (shape[0], *[8] * rank), 2
         widths = draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))
         dense = draw(st.lists(st.integers(1, 2), max_size=1))
         return make_conv(
@@ -175,6 +175,15 @@ def _gated(
     def build(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
         architecture, shape = value(draw)
         return make(architecture, generator=_UNSEEN, **options), shape
+
+    return build
+
+
+def _narrow(bias: bool = False) -> Callable[[st.DrawFn], tuple[Any, tuple[int, ...]]]:
+    def build(draw: st.DrawFn) -> tuple[Any, tuple[int, ...]]:
+        inputs = draw(_SIZE)
+        widths = draw(st.lists(_SIZE, min_size=1, max_size=2))
+        return make_fc(inputs, widths, generator=_UNSEEN, bias=bias), (inputs,)
 
     return build
 
@@ -228,6 +237,31 @@ class _Shared(nn.Module):
 def _shared(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
     inputs = draw(_SIZE)
     return _Shared(inputs, draw(_SIZE)), (inputs,)
+
+
+class _Concatenated(nn.Module):
+    """Read each layer's input and output side by side, as DenseNets do."""
+
+    def __init__(self, inputs: int, widths: list[int], outputs: int) -> None:
+        super().__init__()
+        sizes = [sum([inputs, *widths[:k]]) for k in range(len(widths) + 1)]
+        self.hidden = nn.ModuleList(
+            nn.Linear(size, width, bias=False)
+            for size, width in zip(sizes[:-1], widths, strict=True)
+        )
+        self.last = nn.Linear(sizes[-1], outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x
+        for layer in self.hidden:
+            z = torch.cat([z, torch.relu(layer(z))], 1)
+        output: Tensor = self.last(z)
+        return output
+
+
+def _concatenated(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
+    inputs = draw(_SIZE)
+    return _Concatenated(inputs, _widths(draw, most=2), draw(st.integers(1, 2))), (inputs,)
 
 
 FROZEN, INDEPENDENT = Regime.FRNPF_II, Regime.DLNPF
@@ -291,6 +325,33 @@ FAMILIES: tuple[Family, ...] = tuple(
             _gated(_convolution(1, window=1), make_dlgn, regime=FROZEN, gate=Hard()),
             False,
         ),
+        (
+            "DLGN, soft",
+            _gated(_narrow(), make_dlgn, regime=INDEPENDENT, gate=Soft(10.0)),
+            False,
+        ),
+        (
+            "DLGN, hard, biases",
+            _gated(_narrow(bias=True), make_dlgn, regime=FROZEN, gate=Hard()),
+            False,
+        ),
+        (
+            "DGN, hard, ones",
+            _gated(
+                _equal_dense,
+                make_dgn,
+                regime=FROZEN,
+                gate=Hard(),
+                value_input=ValueInput.ONES,
+            ),
+            False,
+        ),
+        (
+            "DGN conv, max pool",
+            _gated(_convolution(1, pool="max"), make_dgn, regime=FROZEN, gate=Hard()),
+            False,
+        ),
+        ("concatenated FC", _concatenated, False),
         ("DLGN-SF, hard", _gated(_equal_dense, make_dlgn_sf, frozen=True, gate=Hard()), False),
     )
 )
