@@ -19,6 +19,7 @@ def statements() -> tuple[Statement, ...]:
         gated,
         path_kernels,
         path_sums,
+        printed,
         skips,
         symmetries,
         tangents,
@@ -27,7 +28,16 @@ def statements() -> tuple[Statement, ...]:
     )
 
     duality = (path_sums, path_kernels, symmetries, value_tangents, frozen_gates)
-    groups = (*duality, tangents, variances, convolution, convolution_tangents, skips, gated)
+    groups = (
+        *duality,
+        tangents,
+        printed,
+        variances,
+        convolution,
+        convolution_tangents,
+        skips,
+        gated,
+    )
     return tuple(statement for group in groups for statement in group.STATEMENTS)
 
 

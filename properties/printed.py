@@ -1,0 +1,170 @@
+"""Two formulas of the tangent kernel that are false as printed, and their smallest counterexamples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from reluctant.properties import hypotheses as needs
+from reluctant.properties.averages import tangent_average
+from reluctant.properties.bounds import are_integers, kernel_tolerance
+from reluctant.properties.hadamard import gate_overlap, input_gram, layer_gates
+from reluctant.properties.listing import few_paths
+from reluctant.properties.thinning import thinned
+from reluctant.properties.value_tangents import value_tangents
+from reluctant.theory.paths import Paths
+from reluctant.theory.rounding import gamma, roundings
+from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
+from reluctant.theory.structure import dense_chain
+from reluctant.theory.tangents import value_kernel
+from reluctant.theory.verdicts import EvidenceKind
+
+GAIN = 2.0  # c ≠ 1, or its powers could not be told apart
+_EXACT_BELOW = 2.0**53
+
+
+def _from_one_input(listed: Paths) -> Tensor:
+    """Tell which pairs of bundles both start at the same input coordinate."""
+    start = torch.zeros(len(listed.bundles), dtype=torch.long)
+    start[listed.membership] = listed.starts
+    return start[:, None] == start
+
+
+def _from_any_inputs(listed: Paths) -> Tensor:
+    count = len(listed.bundles)
+    return torch.ones(count, count, dtype=torch.bool)
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _first_coordinate(x: Tensor) -> Tensor:
+    first = torch.zeros_like(x[0]).flatten()
+    first[0] = 1.0
+    return x * first.reshape(x.shape[1:])
+
+
+def pairs_of_paths_start_together(
+    trial: Trial,
+    pairs: Callable[[Paths], Tensor] = _from_one_input,
+    data: Callable[[Tensor], Tensor] = _as_it_is,
+) -> Sequence[Comparison]:
+    """Compare K_v, gates held, with Σ over pairs of listed paths that both start at one input."""
+    net, listed = trial.net, few_paths(trial)
+    x = data(trial.x.double())
+    rows, magnitude = value_tangents(listed)
+    start = torch.zeros(len(listed.bundles), dtype=torch.long)
+    start[listed.membership] = listed.starts
+    activity = torch.zeros(len(x), len(start), dtype=torch.float64)
+    activity[:, listed.membership] = listed.activity
+    phi = x.flatten(1)[:, start] * activity
+    together = pairs(listed) & (listed.bundle_ends[:, None] == listed.bundle_ends)
+    right = phi @ (rows @ rows.T * together) @ phi.T
+    size = phi.abs() @ (magnitude @ magnitude.T) @ phi.abs().T
+    gates = [g.double() for g in trial.gates]
+    left = value_kernel(net, x, gates, trial.weights)
+    bound: Tensor | float = 4 * gamma(4 * (roundings(net) + len(start)) + rows.shape[1]) * size
+    kind = EvidenceKind.ROUNDING
+    if are_integers([x, *gates, *trial.weights]) and float(size.max()) < _EXACT_BELOW:
+        bound, kind = 0.0, EvidenceKind.EXACT
+    what = "K_v against pairs of paths from one input coordinate"
+    return [Comparison(left, right, bound, kind, what=what, numbers={"x": x.tolist()})]
+
+
+SIGNAL_VS_WIRE = Statement(
+    id="ntk.signal-vs-wire",
+    title="The tangent kernel adds, over input coordinates, pairs of paths that both start there.",
+    kind=Kind.FALSE_AS_PRINTED,
+    latex=(
+        r"K_v(s, s') = \sum_i x_i(s)\, x_i(s')\, \kappa(s, s', i), \qquad \kappa(s, s', i) = "
+        r"\sum_{p_1, p_2 \ni i} A(s, p_1)\, A(s', p_2)\, \langle \nabla v_{p_1}, \nabla v_{p_2} \rangle"
+    ),
+    sources=("dgn, section 3 (signal and wire)",),
+    hypotheses=(needs.FULLY_CONNECTED, needs.BIAS_FREE, needs.DATA_INPUT),
+    claim=pairs_of_paths_start_together,
+    mutants=(
+        Mutant("pairs from any two input coordinates", {"pairs": _from_any_inputs}),
+        Mutant("one input coordinate, which cannot tell", {"data": _first_coordinate}),
+    ),
+    controls="n_in = 1 cannot tell.",
+    note=(
+        "Paths from different inputs i, i' that share a later weight contribute; they vanish in "
+        "expectation only. True: Σ over i and i' of x_i x'_i' κ(s, s', i, i')."
+    ),
+    corrected="dual.ntk-factor",
+)
+
+
+def _of_the_draft(depth: int, gain: float) -> float:
+    return depth * gain ** (depth - 1)
+
+
+def _of_the_variance(depth: int, gain: float) -> float:
+    return depth * gain ** (2 * (depth - 1))
+
+
+def constant_of_the_draft(
+    trial: Trial, constant: Callable[[int, float], float] = _of_the_draft, gain: float = GAIN
+) -> Sequence[Comparison]:
+    """Compare E[K_v] over weights ±c/√w with a constant times ⟨x, x'⟩ Π ⟨G, G'⟩/w."""
+    chain = dense_chain(trial.net)
+    if chain is None:
+        raise CannotTry("the constant is that of a chain of dense layers")
+    sigma = gain / math.sqrt(chain.hidden[0])
+    part = thinned(trial, sigma, outputs=False)
+    average = tangent_average(trial, sigma, gates=part.gates, x=part.x, net=part.net)
+    overlap = gate_overlap(layer_gates(chain, part.gates), chain.hidden)
+    overlap = overlap / float(math.prod(chain.hidden))
+    depth, kernel = len(chain.layers), input_gram(part.net, part.x) * overlap
+    bound, kind = kernel_tolerance(
+        part.net, part.x, part.gates, variance=sigma**2, tangent=True, passes=4
+    )
+    numbers = {
+        "c": gain, "w": chain.hidden[0], "d": depth, "sigma": sigma,
+        "weights": "±sigma, every sign pattern", "x": part.x.tolist(),
+    }  # fmt: skip
+    return [
+        Comparison(
+            average.mean,
+            constant(depth, gain) * part.net.output_size * kernel,
+            bound + average.half_width,
+            max(kind, average.kind, key=list(EvidenceKind).index),
+            what="E[K_v] at σ = c/√w against the printed constant times the normalised kernel",
+            error_probability=average.error_probability,
+            numbers=numbers,
+        )
+    ]
+
+
+CONSTANT_PRINTED = Statement(
+    id="ntk.constant-printed",
+    title="With σ = c/√w the tangent kernel's constant is d c^(d−1).",
+    kind=Kind.FALSE_AS_PRINTED,
+    latex=(
+        r"K_v \to d\, c^{d-1} \langle x, x' \rangle \prod_l \langle G_l, G_l' \rangle / w, "
+        r"\qquad \sigma = c / \sqrt{w}"
+    ),
+    sources=("an unpublished draft of the theory, not a paper",),
+    hypotheses=(
+        needs.FULLY_CONNECTED,
+        needs.EQUAL_WIDTHS,
+        needs.BIAS_FREE,
+        needs.GATED,
+        needs.UNTIED,
+    ),
+    claim=constant_of_the_draft,
+    uses_kernel=True,
+    mutants=(
+        Mutant("d c^(2(d−1)), the constant that is true", {"constant": _of_the_variance}),
+        Mutant("c = 1, which cannot tell", {"gain": 1.0}),
+    ),
+    controls="c = 1 cannot tell.",
+    note="Only an unpublished draft prints it. E[K_v] = d c^(2(d−1)) … at any width, so in the limit.",
+    corrected="ntk.fc-limit",
+)
+
+STATEMENTS = (SIGNAL_VS_WIRE, CONSTANT_PRINTED)
