@@ -21,8 +21,9 @@ from reluctant.models import (
     make_fc,
     make_residual,
 )
+from reluctant.theory.gate_book import Polynomials
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.symbolic import Polynomials, SymbolicNetwork
+from reluctant.theory.symbolic import SymbolicNetwork
 from reluctant.theory.tracing import trace
 
 SYMBOLS = (

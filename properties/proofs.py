@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "proofs_paths": ("dual.inner-product", "dual.path-count", "dlgn.dual-linear"),
     "proofs_kernels": ("dual.npk-hadamard", "dual.npk-overlap", "dlgn.permute-layers"),
-    "proofs_symmetries": (
-        "dual.homogeneous",
-        "dual.relu-is-dgn",
-        "dual.permute-units",
-        "dual.rescale",
-    ),
+    "proofs_symmetries": ("dual.homogeneous", "dual.relu-is-dgn"),
+    "proofs_units": ("dual.permute-units", "dual.rescale"),
     "proofs_gradients": ("dual.ntk-factor", "dual.dgn-ntk-split", "dual.frozen-gates-linear"),
     "proofs_tangents": ("ntk.path-decoupling", "ntk.fc-expectation", "ntk.constant-input"),
     "proofs_convolution": (
@@ -32,8 +28,8 @@ _HOMES = {
         "conv.npk-invariant",
         "conv.constant-input",
         "conv.max-pool",
-        "conv.ntk",
     ),
+    "proofs_convolution_tangents": ("conv.ntk",),
     "proofs_skips": (
         "skip.output-ensemble",
         "skip.npk-ensemble",

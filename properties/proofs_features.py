@@ -8,9 +8,10 @@ import sympy
 from sympy.polys.rings import PolyElement
 
 from reluctant.properties.proof_shapes import OWN_GATES, Shape, Shapes, gated, gated_convolution
+from reluctant.theory.gate_book import GateBook
 from reluctant.theory.proofs import Identity, Proof, Step
 from reluctant.theory.statements import Mutant
-from reluctant.theory.symbolic import GateBook, SymbolicNetwork
+from reluctant.theory.symbolic import SymbolicNetwork
 
 
 def _linear_shapes() -> tuple[Shape, ...]:

@@ -230,7 +230,8 @@ Kernel = Callable[[SymbolicNetwork, Sequence[PolyElement]], PolyElement]
 
 
 def _tangent(symbolic: SymbolicNetwork, pair: Sequence[PolyElement]) -> PolyElement:
-    return tangent_product(*pair, value_weights(symbolic))
+    f, other = pair
+    return tangent_product(f, other, value_weights(symbolic))
 
 
 def _path_kernel(symbolic: SymbolicNetwork, pair: Sequence[PolyElement]) -> PolyElement:

@@ -20,11 +20,13 @@ from reluctant.properties.proof_shapes import (
     ladders,
 )
 from reluctant.properties.proofs_kernels import at_one, read_off
+from reluctant.theory.gate_book import GateBook
 from reluctant.theory.moments import bundle_law, bundles, substituted
 from reluctant.theory.proofs import Identity, Proof, Step
 from reluctant.theory.statements import Mutant
 from reluctant.theory.structure import counted_shape
-from reluctant.theory.symbolic import GateBook, GatePolynomials, SymbolicNetwork
+from reluctant.theory.symbolic import SymbolicNetwork
+from reluctant.theory.symbolic_paths import GatePolynomials
 
 Turn = Callable[[GatePolynomials], GatePolynomials]
 

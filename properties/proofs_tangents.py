@@ -21,10 +21,11 @@ from reluctant.properties.proof_shapes import (
 )
 from reluctant.properties.proofs_kernels import input_gram, overlap
 from reluctant.properties.proofs_law import expected_tangent, law_of, the_law
+from reluctant.theory.gate_book import reduced
 from reluctant.theory.moments import bundles, mean, substituted, tangent_product
 from reluctant.theory.proofs import Identity, Proof, Step
 from reluctant.theory.statements import Mutant
-from reluctant.theory.symbolic import SymbolicNetwork, reduced
+from reluctant.theory.symbolic import SymbolicNetwork
 
 Coefficient = Callable[[sympy.Expr, sympy.Expr], sympy.Expr]
 _SIGMA = sympy.Symbol("sigma", positive=True)

@@ -8,7 +8,9 @@ from itertools import groupby
 from sympy.polys.rings import PolyElement
 
 from reluctant.theory.errors import ReluctantError
-from reluctant.theory.symbolic import GatePolynomials, Polynomials, SymbolicNetwork, SymbolicPath
+from reluctant.theory.gate_book import Polynomials
+from reluctant.theory.symbolic import SymbolicNetwork
+from reluctant.theory.symbolic_paths import GatePolynomials, SymbolicPath
 
 Variances = Mapping[int, PolyElement]
 
