@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 
+from reluctant.properties.proofs import proof_for
 from reluctant.theory.errors import InputError
 from reluctant.theory.statements import Statement
 
@@ -38,7 +40,8 @@ def statements() -> tuple[Statement, ...]:
         skips,
         gated,
     )
-    return tuple(statement for group in groups for statement in group.STATEMENTS)
+    found = (statement for group in groups for statement in group.STATEMENTS)
+    return tuple(replace(statement, proof=proof_for(statement.id)) for statement in found)
 
 
 def select(ids: Iterable[str] | None = None) -> tuple[Statement, ...]:

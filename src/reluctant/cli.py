@@ -98,6 +98,10 @@ def statements(
         typer.Argument(metavar="ID", help="Identifier, or a prefix such as dual."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    proof: Annotated[
+        bool,
+        typer.Option("--proof", help="Check the symbolic proof of one, and print it as LaTeX."),
+    ] = False,
 ) -> None:
     """List the statements, or show one: formula, sources, hypotheses, deliberate faults."""
     from reluctant.properties.catalogue import select
@@ -105,7 +109,15 @@ def statements(
 
     chosen = select([identifier] if identifier else None)
     is_one = len(chosen) == 1 and chosen[0].id == identifier
-    if as_json:
+    if proof:
+        from reluctant.properties.proofs import make_proof
+
+        if not is_one:
+            raise InputError("a proof is of one statement; name it, as in dual.inner-product")
+        derivation = make_proof(chosen[0].id).check()
+        said = json.dumps(derivation.to_json(), indent=1, ensure_ascii=False)
+        typer.echo(said if as_json else derivation.document())
+    elif as_json:
         rows = [statement_json(statement) for statement in chosen]
         typer.echo(json.dumps(rows[0] if is_one else rows, indent=1, ensure_ascii=False))
     elif is_one:
