@@ -10,12 +10,13 @@ from dataclasses import replace
 import torch
 
 from reluctant.properties.catalogue import select
+from reluctant.properties.counterexamples import smallest
 from reluctant.properties.expectations import expected_outcomes
-from reluctant.properties.families import FAMILIES, Family, Specimen
-from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
-from reluctant.properties.pools import Pool, make_trial, pool
-from reluctant.theory.statements import Mutant, Statement, Trial
-from reluctant.theory.verdicts import Counterexample, MutantResult, Outcome, Report, Verdict
+from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.judging import LIVE, Tally, judge
+from reluctant.properties.pools import pool
+from reluctant.theory.statements import Mutant, Statement
+from reluctant.theory.verdicts import MutantResult, Outcome, Report, Verdict
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
@@ -50,7 +51,7 @@ def verify_family(
         judgement = judge(statement, trial)
         tally.add(judgement)
         if judgement.outcome is Outcome.REFUTED:
-            tally.counterexample = _smallest(statement, specimens, position, trial)
+            tally.counterexample = smallest(statement, specimens, position, trial)
             break
         compared = len(tally.judgements) - tally.count(None)
         if admitted[0] is Outcome.REFUTED:
@@ -96,35 +97,6 @@ def hunt(
         found = f"not refuted in {spared} examples any more"
         return MutantResult(statement.id, mutant.name, True, tried, found)
     return MutantResult(statement.id, mutant.name, False, tried, "never noticed")
-
-
-def _smallest(statement: Statement, specimens: Pool, position: int, trial: Trial) -> Counterexample:
-    """Return the smallest counterexample like the one that was met."""
-
-    def refutes(specimen: Specimen) -> bool:
-        return judge(statement, make_trial(specimen)).outcome is Outcome.REFUTED
-
-    specimen = specimens.shrink(refutes, position)
-    if specimen is not None:
-        trial = make_trial(specimen)
-    return _counterexample(statement, specimens.family, trial, judge(statement, trial))
-
-
-def _counterexample(
-    statement: Statement, family: Family, trial: Trial, judgement: Judgement
-) -> Counterexample:
-    failed = next(c for c in judgement.comparisons if not c.holds)
-    layers = ((trial.net.gate_layers[g].name, trial.gates[g]) for g in trial.net.value_gates)
-    numbers = {
-        "weights": {name: p.detach().tolist() for name, p in trial.module.named_parameters()},
-        "x": trial.x.tolist(),
-        "gates": {name: gate.double().tolist() for name, gate in layers},
-        "left": failed.left.detach().tolist(),
-        "right": failed.right.detach().tolist(),
-        **failed.numbers,
-    }
-    line = f"reluctant verify --statements {statement.id}  # {family.name}"
-    return Counterexample(describe(failed), numbers, line)
 
 
 def verify(

@@ -170,6 +170,51 @@ class MutantResult:
     detail: str = ""
 
 
+class Need(StrEnum):
+    """Name what dropping a hypothesis did."""
+
+    NEEDED = "NEEDED"
+    NOT_SEEN = "NOT_SEEN"
+    DEFINING = "DEFINING"
+    NEVER_ALONE = "NEVER_ALONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpness:
+    """Say whether a statement needs one of its hypotheses.
+
+    Attributes:
+        statement: Identifier of the statement.
+        hypothesis: Name of the hypothesis that was dropped.
+        need: NEEDED: it fails without; NOT_SEEN: not needed as far as tried; DEFINING: without it
+            the claim cannot be evaluated; NEVER_ALONE: no network tried meets all but this one.
+        alone: Number of networks that meet all but this one, on which both sides were compared.
+        counterexample: Smallest network on which the statement fails without it.
+        subject: Family of the counterexample.
+        reason: Why nothing could be compared.
+    """
+
+    statement: str
+    hypothesis: str
+    need: Need
+    alone: int
+    counterexample: Counterexample | None = None
+    subject: str = ""
+    reason: str = ""
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Sharpness:
+        """Rebuild what :func:`dataclasses.asdict` made of it."""
+        example = data["counterexample"]
+        return cls(
+            **{
+                **data,
+                "need": Need(data["need"]),
+                "counterexample": None if example is None else Counterexample(**example),
+            }
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Carry the verdicts of one run, and where and with what they were reached.
@@ -180,6 +225,7 @@ class Report:
         mutants: One for each deliberate fault tried; empty for a user's network.
         environment: Versions, hardware, seed.
         notes: What the reader must know, such as an interruption.
+        sharpness: One for each hypothesis that was dropped; empty unless that was asked for.
     """
 
     subject: str
@@ -187,6 +233,7 @@ class Report:
     mutants: tuple[MutantResult, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    sharpness: tuple[Sharpness, ...] = ()
 
     def __iter__(self) -> Iterator[Verdict]:
         return iter(self.verdicts)
@@ -216,6 +263,7 @@ class Report:
             mutants=tuple(MutantResult(**m) for m in data["mutants"]),
             environment=dict(data["environment"]),
             notes=tuple(data["notes"]),
+            sharpness=tuple(Sharpness.from_json(s) for s in data.get("sharpness", ())),
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,100 @@
+"""Which hypotheses earn their keep: each one dropped alone, and a failure looked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from reluctant.properties.catalogue import select
+from reluctant.properties.counterexamples import smallest
+from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.judging import judge
+from reluctant.properties.pools import pool
+from reluctant.theory.errors import NotIdentified, TooManyPaths
+from reluctant.theory.statements import CannotTry, Claim, Comparison, Hypothesis, Statement, Trial
+from reluctant.theory.verdicts import Need, Outcome, Sharpness
+
+EXAMPLES = {"smoke": 6, "dev": 12, "ci": 40, "nightly": 400}
+
+
+def sharpness(
+    statement: Statement,
+    hypothesis: Hypothesis,
+    *,
+    families: Sequence[Family] = FAMILIES,
+    examples: int = 12,
+    seed_: int = 0,
+) -> Sharpness:
+    """Drop one hypothesis of a statement and look for a network on which it then fails.
+
+    Only networks that meet all the other hypotheses, and not this one, say anything.
+
+    Args:
+        statement: Statement to weaken.
+        hypothesis: One of its hypotheses.
+        families: Families to draw from.
+        examples: Number of specimens looked at in each family.
+        seed_: Seed of the draws.
+
+    Returns:
+        The smallest counterexample, or how many networks were tried without one.
+    """
+    others = tuple(h for h in statement.hypotheses if h is not hypothesis)
+    weaker = replace(statement, hypotheses=others, claim=_as_far_as_it_goes(statement.claim))
+    alone = 0
+    unsaid: list[str] = []
+    for family in families:
+        specimens = pool(family, seed_)
+        for position, trial in enumerate(specimens.head(examples)):
+            if hypothesis(trial.net) is None or weaker.unmet(trial.net):
+                continue
+            judgement = judge(weaker, trial)
+            alone += judgement.outcome in (Outcome.HOLDS, Outcome.REFUTED)
+            if judgement.outcome is Outcome.REFUTED:
+                example = smallest(weaker, specimens, position, trial)
+                return Sharpness(
+                    statement.id, hypothesis.name, Need.NEEDED, alone, example, family.name
+                )
+            if judgement.outcome is Outcome.INCONCLUSIVE:
+                unsaid.append(f"{family.name}: {judgement.reason}")
+    if alone:
+        return Sharpness(statement.id, hypothesis.name, Need.NOT_SEEN, alone)
+    need = Need.DEFINING if unsaid else Need.NEVER_ALONE
+    return Sharpness(statement.id, hypothesis.name, need, 0, reason="".join(unsaid[:1]))
+
+
+def _as_far_as_it_goes(claim: Claim) -> Claim:
+    """Return the claim, which cannot be tried where dropping a hypothesis makes it fail to run."""
+
+    def attempt(trial: Trial, **ingredients: Any) -> Sequence[Comparison]:
+        try:
+            return tuple(claim(trial, **ingredients))
+        except (CannotTry, NotIdentified, TooManyPaths):
+            raise
+        except Exception as error:
+            raise CannotTry(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+    return attempt
+
+
+def sharpnesses(
+    statements: Iterable[str] | None = None,
+    profile: str = "dev",
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    seed_: int = 0,
+) -> Iterator[Sharpness]:
+    """Yield the table statement × hypothesis, row by row.
+
+    Args:
+        statements: Identifiers or prefixes; all if None.
+        profile: "smoke", "dev", "ci" or "nightly": 6, 12, 40 or 400 specimens a family.
+        progress: Called with what is being done, steps done, and steps in all.
+        seed_: Seed of all draws.
+    """
+    pairs = [(s, h) for s in select(statements) for h in s.hypotheses]
+    for done, (statement, hypothesis) in enumerate(pairs):
+        if progress:
+            progress(f"{statement.id} without “{hypothesis.name}”", done, len(pairs))
+        yield sharpness(statement, hypothesis, examples=EXAMPLES[profile], seed_=seed_)
