@@ -30,7 +30,7 @@ from reluctant.models import (
 )
 
 EXAMPLES = 3
-_UNSEEN = torch.Generator()  # builders want one; every weight is overwritten by drawn numbers
+UNSEEN = torch.Generator()  # builders want one; every weight is overwritten by drawn numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ Builder = Callable[[st.DrawFn], tuple[nn.Module, tuple[int, ...]]]
 
 
 @st.composite
-def _specimens(draw: st.DrawFn, build: Builder, dependent: bool = False) -> Specimen:
+def specimens_of(draw: st.DrawFn, build: Builder, dependent: bool = False) -> Specimen:
     module, shape = build(draw)
     module = module.double().eval()
     for part in module.modules():
@@ -118,12 +118,12 @@ def _copy_values_to_features(module: nn.Module) -> None:
                 p.copy_(value)
 
 
-_SIZE = st.integers(1, 3)
+SIZE = st.integers(1, 3)
 _MANY = st.integers(2, 3)
 
 
 def _widths(draw: st.DrawFn, least: int = 1, most: int = 3) -> list[int]:
-    return draw(st.lists(_SIZE, min_size=least, max_size=most))
+    return draw(st.lists(SIZE, min_size=least, max_size=most))
 
 
 def _equal(draw: st.DrawFn, least: int = 2, most: int = 3) -> list[int]:
@@ -132,8 +132,8 @@ def _equal(draw: st.DrawFn, least: int = 2, most: int = 3) -> list[int]:
 
 def _dense(bias: bool = False) -> Builder:
     def build(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
-        inputs = draw(_SIZE)
-        return make_fc(inputs, _widths(draw), draw(_SIZE), generator=_UNSEEN, bias=bias), (inputs,)
+        inputs = draw(SIZE)
+        return make_fc(inputs, _widths(draw), draw(SIZE), generator=UNSEEN, bias=bias), (inputs,)
 
     return build
 
@@ -148,7 +148,7 @@ def _convolution(rank: int = 1, **options: Any) -> Builder:
         widths = draw(st.lists(st.integers(1, 2), min_size=1, max_size=2))
         dense = draw(st.lists(st.integers(1, 2), max_size=1))
         return make_conv(
-            shape, widths, draw(st.integers(1, 2)), dense=dense, generator=_UNSEEN, **chosen
+            shape, widths, draw(st.integers(1, 2)), dense=dense, generator=UNSEEN, **chosen
         ), shape
 
     return build
@@ -156,11 +156,11 @@ def _convolution(rank: int = 1, **options: Any) -> Builder:
 
 def _residual(conv: bool) -> Builder:
     def build(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
-        shape: tuple[int, ...] = (1, draw(st.integers(3, 4))) if conv else (draw(_SIZE),)
+        shape: tuple[int, ...] = (1, draw(st.integers(3, 4))) if conv else (draw(SIZE),)
         depth = 1 if conv else draw(st.integers(1, 2))
         net = make_residual(
             shape if conv else shape[0], draw(st.integers(1, 2)), draw(st.integers(1, 2)),
-            skips=draw(st.integers(1, 2)), block_layers=depth, window=2, generator=_UNSEEN,
+            skips=draw(st.integers(1, 2)), block_layers=depth, window=2, generator=UNSEEN,
         )  # fmt: skip
         return net, shape
 
@@ -174,23 +174,23 @@ def _gated(
 ) -> Builder:
     def build(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
         architecture, shape = value(draw)
-        return make(architecture, generator=_UNSEEN, **options), shape
+        return make(architecture, generator=UNSEEN, **options), shape
 
     return build
 
 
 def _narrow(bias: bool = False) -> Callable[[st.DrawFn], tuple[Any, tuple[int, ...]]]:
     def build(draw: st.DrawFn) -> tuple[Any, tuple[int, ...]]:
-        inputs = draw(_SIZE)
-        widths = draw(st.lists(_SIZE, min_size=1, max_size=2))
-        return make_fc(inputs, widths, generator=_UNSEEN, bias=bias), (inputs,)
+        inputs = draw(SIZE)
+        widths = draw(st.lists(SIZE, min_size=1, max_size=2))
+        return make_fc(inputs, widths, generator=UNSEEN, bias=bias), (inputs,)
 
     return build
 
 
 def _equal_dense(draw: st.DrawFn) -> tuple[Any, tuple[int, ...]]:
-    inputs = draw(_SIZE)
-    return make_fc(inputs, _equal(draw), draw(st.integers(1, 2)), generator=_UNSEEN), (inputs,)
+    inputs = draw(SIZE)
+    return make_fc(inputs, _equal(draw), draw(st.integers(1, 2)), generator=UNSEEN), (inputs,)
 
 
 class _Normed(nn.Module):
@@ -235,8 +235,8 @@ class _Shared(nn.Module):
 
 
 def _shared(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
-    inputs = draw(_SIZE)
-    return _Shared(inputs, draw(_SIZE)), (inputs,)
+    inputs = draw(SIZE)
+    return _Shared(inputs, draw(SIZE)), (inputs,)
 
 
 class _Concatenated(nn.Module):
@@ -260,7 +260,7 @@ class _Concatenated(nn.Module):
 
 
 def _concatenated(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
-    inputs = draw(_SIZE)
+    inputs = draw(SIZE)
     return _Concatenated(inputs, _widths(draw, most=2), draw(st.integers(1, 2))), (inputs,)
 
 
@@ -268,7 +268,7 @@ FROZEN, INDEPENDENT = Regime.FRNPF_II, Regime.DLNPF
 _CIRCULAR = _convolution(1)
 
 FAMILIES: tuple[Family, ...] = tuple(
-    Family(name, _specimens(build, dependent))
+    Family(name, specimens_of(build, dependent))
     for name, build, dependent in (
         ("FC", _dense(), False),
         ("FC, biases", _dense(bias=True), False),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from reluctant.properties.catalogue import select
+from reluctant.properties.controls import CONTROLS
 from reluctant.properties.counterexamples import smallest
 from reluctant.properties.families import FAMILIES, Family
 from reluctant.properties.judging import judge
@@ -22,7 +23,7 @@ def sharpness(
     statement: Statement,
     hypothesis: Hypothesis,
     *,
-    families: Sequence[Family] = FAMILIES,
+    families: Sequence[Family] = (*FAMILIES, *CONTROLS),
     examples: int = 12,
     seed_: int = 0,
 ) -> Sharpness:
