@@ -141,7 +141,28 @@ def equivariant(shapes: Shapes = _circular) -> Proof:
                 right = symbolic.forward(symbolic.x[0], book)[0]
                 yield Identity(left, right, shape.words, r"f(\mathrm{rot}(x, r))")
 
+    def any_size() -> Iterator[Identity]:
+        i, r, k = sympy.symbols("i r k", integer=True)
+        last = sympy.Symbol("m", integer=True, positive=True)
+        w, x, q = sympy.IndexedBase("w"), sympy.Function("x"), sympy.Function("q")
+
+        def convolved(t: Callable[[sympy.Expr], sympy.Expr]) -> sympy.Expr:
+            return sympy.Sum(w[k] * t(i + k), (k, 0, last))
+
+        left = convolved(lambda place: x(place + r))
+        right = convolved(x).subs(i, i + r)
+        yield Identity(left, right, label=r"z(\mathrm{rot}(x, r))(i)")
+        gate = sympy.Function("g")
+        moved = gate(q(i + r)) * q(i + r)
+        yield Identity(moved, (gate(q(i)) * q(i)).subs(i, i + r))
+
     steps = (
+        Step(
+            "Positions are integers and $x$ is periodic. A convolution with a window of any size, "
+            "and a gate that is any function of its pre-activation $q$, commute with a rotation.",
+            r"\sum_k w_k \, x(i + k + r) = z(i + r)",
+            any_size,
+        ),
         Step(
             "Every tensor that has the positions of the input, at the rotated input, entry by "
             "entry; gates are named by their pre-activations, so they rotate with them.",
@@ -160,7 +181,10 @@ def equivariant(shapes: Shapes = _circular) -> Proof:
         claim=r"z_l(\mathrm{rot}(x, r)) = \mathrm{rot}(z_l(x), r), \qquad f(\mathrm{rot}(x, r)) = f(x)",
         symbols=(*OWN_GATES, ("r", "a rotation, with an index a gate")),
         steps=steps,
-        conclusion="For all weights and inputs, and all rotations, of the networks named.",
+        conclusion=(
+            "The first step is for every window and number of positions; the others expand it, "
+            "for all weights, inputs and rotations, on the networks named."
+        ),
     )
 
 

@@ -189,9 +189,9 @@ def the_law(shapes: Shapes = law_shapes) -> Proof:
         name="the law of random weights",
         title="With fixed gates, and independent weights of mean 0, both kernels are those of $H$.",
         claim=(
-            r"E[f(x) f(y)] = H(z), \quad E \langle \nabla f(x), \nabla f(y) \rangle = "
-            r"\sum_l \partial H / \partial z_l, \quad H(z) = \sum_b \Big( \prod_{l \in b} z_l "
-            r"\Big) \phi_b(x) \phi_b(y)"
+            r"\begin{aligned} E[f(x) f(y)] &= H(z) = \sum_b \Big( \prod_{l \in b} z_l \Big) "
+            r"\phi_b(x) \phi_b(y), \\ E \langle \nabla f(x), \nabla f(y) \rangle &= \sum_l "
+            r"\partial H / \partial z_l \end{aligned}"
         ),
         symbols=(*SYMBOLS, VARIANCE),
         steps=steps,

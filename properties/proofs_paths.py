@@ -69,6 +69,29 @@ def inner_product(gates: Turn = _as_they_are, shapes: Shapes = everything) -> Pr
                 right = sum_over_bundles(symbolic, gates(symbolic.gates[0]), output)
                 yield Identity(left, right, shape.words, "f(x)")
 
+    def one_operation() -> Iterator[Identity]:
+        p, count = sympy.symbols("p P", integer=True, positive=True)
+        phi, v = sympy.IndexedBase("phi"), sympy.IndexedBase("v")
+        g, w, c = sympy.symbols("g w c")
+        tensor = sympy.Sum(phi[p] * v[p], (p, 1, count))
+        turned = gates({0: (g,)})[0][0]
+        for factor, feature, value in (
+            (g, turned * phi[p], v[p]),
+            (w, phi[p], w * v[p]),
+            (c, c * phi[p], v[p]),
+        ):
+            right = sympy.Sum(feature * value, (p, 1, count))
+            yield Identity(factor * tensor, right, label=sympy.latex(factor * tensor))
+
+    general = Step(
+        r"Let an entry of a tensor be $\sum_p \phi_p v_p$ over the paths that arrive there. A gate "
+        "$g$ or a routing constant $c$ multiplies the features, a weight $w$ the values, and sums "
+        "and moves of entries join or move lists of paths. So the next tensor is a sum over its "
+        "paths too; and an input is one path of feature $x$ and value 1.",
+        r"w \sum_p \phi_p v_p = \sum_p \phi_p (w v_p), \qquad g \sum_p \phi_p v_p = \sum_p "
+        r"(g \phi_p) v_p",
+        one_operation,
+    )
     step = Step(
         "The output is computed layer by layer through the operations of the network, and from "
         "the list of its paths: start and gates make the feature, the product of the weights the "
@@ -81,10 +104,11 @@ def inner_product(gates: Turn = _as_they_are, shapes: Shapes = everything) -> Pr
         title="The output is the inner product of neural path feature and neural path value.",
         claim=r"f(x) = \langle \phi(x), v \rangle = \sum_b \phi_b(x) \, v_b",
         symbols=SYMBOLS,
-        steps=(step,),
+        steps=(general, step),
         conclusion=(
-            "For all weights, inputs and gates, hard or soft, on the networks named. In general "
-            "it is the distributive law, one layer after the other."
+            "The first step is the induction over the operations of any gated path network; the "
+            "second expands it, for all weights, inputs and gates, hard or soft, on the networks "
+            "named."
         ),
     )
 

@@ -66,6 +66,32 @@ def output_ensemble(chosen: Subsets = subsets, shapes: Shapes = ladders) -> Proo
             parts = [_sub_output(symbolic, sub) for sub in ensemble(shape, chosen).values()]
             yield Identity(left, symbolic.ring.add(parts), shape.words, "f(x)")
 
+    def operators() -> Iterator[Identity]:
+        one = sympy.Integer(1)
+        for count in range(1, 6):
+            branches = sympy.symbols(f"B_1:{count + 1}", commutative=False)
+            first, last = sympy.symbols("F L", commutative=False)
+            whole = first
+            for branch in branches:
+                whole = (one + branch) * whole
+            parts = []
+            for kept in chosen(count):
+                part = first
+                for k in sorted(kept):
+                    part = branches[k] * part
+                parts.append(last * part)
+            label = r"f_{b = " + str(count) + "}"
+            yield Identity(last * whole, sympy.Add(*parts), label=label)
+
+    general = Step(
+        "With the gates held, blocks are linear maps: $F$ before the skips, $B_j$ in branch $j$, "
+        "$L$ after them, which do not commute. For up to five skips the product is expanded; "
+        "multiplying by $1 + B_{b+1}$ doubles the terms, those with the new branch and those "
+        "without.",
+        r"f = L (1 + B_b) \cdots (1 + B_1) F x = \sum_{J \subseteq [b]} L \Big( \prod_{j \in J} B_j "
+        r"\Big) F x",
+        operators,
+    )
     step = Step(
         "Each addition of a branch and its detour is replaced by one of the two, in all ways; the "
         "gates stay those of the whole network. Whole network and sub-networks are expanded.",
@@ -77,8 +103,11 @@ def output_ensemble(chosen: Subsets = subsets, shapes: Shapes = ladders) -> Proo
         title="A network with skips is the sum of its sub-networks, with the gates of the whole.",
         claim=r"f = \sum_{J \subseteq [b]} f_J",
         symbols=(*SYMBOLS, ("J", "the branches that are gone through"), ("b", "number of skips")),
-        steps=(step,),
-        conclusion="For all weights, inputs and gates, hard or soft, on the networks named.",
+        steps=(general, step),
+        conclusion=(
+            "The first step is for blocks of any width and kind; the second expands it, for all "
+            "weights, inputs and gates, hard or soft, on the networks named."
+        ),
     )
 
 

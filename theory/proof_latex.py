@@ -13,6 +13,7 @@ from reluctant.theory.proofs import CheckedStep, Derivation, Identity
 
 _MOST_TERMS = 6
 _TERMS_A_LINE = 2
+_LONG = 120  # characters of LaTeX
 _PREAMBLE = r"""\documentclass{article}
 \usepackage{amsmath,amsthm}
 \newtheorem*{lemma}{Lemma}
@@ -36,13 +37,16 @@ def body(derivation: Derivation) -> str:
 def shown(identity: Identity) -> str:
     """Return the LaTeX of an identity: what both sides are, and what they reduce to.
 
-    Of long polynomials the first terms only, and their number.
+    Of long polynomials the first terms only, and their number. A left side that looks otherwise
+    before it is reduced is shown too, where it is short.
     """
     form = identity.normal_form()
-    if not isinstance(form, PolyElement):
-        left = identity.label or _latex(identity.left)
-        return f"{left} = {_latex(form)}"
     label = f"{identity.label} = " if identity.label else ""
+    if not isinstance(form, PolyElement):
+        written = "" if label and identity.left == form else f"{_latex(identity.left)} = "
+        return f"{label}{written if len(written) < _LONG or not label else ''}{_latex(form)}"
+    if identity.left != form and len(identity.left) <= _TERMS_A_LINE:
+        label += f"{_latex(identity.left.as_expr())} = "
     terms = [_latex(form.ring.from_dict({m: c}).as_expr()) for m, c in form.terms()]
     if len(terms) <= 1:
         return label + (terms[0] if terms else "0")
