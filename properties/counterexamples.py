@@ -9,14 +9,14 @@ from reluctant.properties.shrinking import shrunk
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.verdicts import Counterexample, Outcome
 
-_LOOKED_AT = 240  # trials among which the one with the fewest weights is sought
+_LOOKED_AT = 720  # trials among which the one with the fewest weights is sought
 
 
 def smallest(statement: Statement, specimens: Pool, position: int, trial: Trial) -> Counterexample:
     """Return the smallest counterexample like the one that was met.
 
-    Where a statement is false, so that most trials refute it, the trial with the fewest weights is
-    made smaller, not the first that was met: Hypothesis seldom finds its way to another shape.
+    Hypothesis seldom finds its way to another shape. So where a statement is known to be false, and
+    most trials refute it, the one with the fewest weights among many is made simpler instead.
 
     Args:
         statement: What is refuted.
@@ -29,23 +29,21 @@ def smallest(statement: Statement, specimens: Pool, position: int, trial: Trial)
         return judge(statement, make_trial(specimen)).outcome is Outcome.REFUTED
 
     if statement.expected is Outcome.REFUTED:
-        position, trial = _fewest_weights(statement, specimens, position, trial)
-    specimen = specimens.shrink(refutes, position)
-    if specimen is not None:
-        trial = make_trial(specimen)
+        trial = _fewest_weights(statement, specimens, trial)
+    else:
+        specimen = specimens.shrink(refutes, position)
+        trial = trial if specimen is None else make_trial(specimen)
     trial, judgement = shrunk(statement, trial, judge(statement, trial))
     return _counterexample(statement, specimens.family, trial, judgement)
 
 
-def _fewest_weights(
-    statement: Statement, specimens: Pool, position: int, trial: Trial
-) -> tuple[int, Trial]:
-    """Return the refuting trial with the fewest weights among many, and its number."""
+def _fewest_weights(statement: Statement, specimens: Pool, trial: Trial) -> Trial:
+    """Return the refuting trial with the fewest weights among many."""
     fewest = _weights(trial)
-    for k, other in enumerate(specimens.head(_LOOKED_AT)):
+    for other in specimens.head(_LOOKED_AT):
         if _weights(other) < fewest and judge(statement, other).outcome is Outcome.REFUTED:
-            fewest, position, trial = _weights(other), k, other
-    return position, trial
+            fewest, trial = _weights(other), other
+    return trial
 
 
 def _weights(trial: Trial) -> int:

@@ -114,7 +114,7 @@ def constant_of_the_draft(
     chain = dense_chain(trial.net)
     if chain is None:
         raise CannotTry("the constant is that of a chain of dense layers")
-    sigma = gain / math.sqrt(chain.hidden[0])
+    net, sigma = trial.net, gain / math.sqrt(chain.hidden[0])
     part = thinned(trial, sigma, outputs=False)
     average = tangent_average(trial, sigma, gates=part.gates, x=part.x, net=part.net)
     overlap = gate_overlap(layer_gates(chain, part.gates), chain.hidden)
@@ -126,6 +126,7 @@ def constant_of_the_draft(
     numbers = {
         "c": gain, "w": chain.hidden[0], "d": depth, "sigma": sigma,
         "weights": "±sigma, every sign pattern", "x": part.x.tolist(),
+        "gates": {net.gate_layers[g].name: part.gates[g].tolist() for g in net.value_gates},
     }  # fmt: skip
     return [
         Comparison(

@@ -20,6 +20,7 @@ Change = Callable[[Tensor], Tensor]
 # Simplest first. What is simple already is left alone, so that every accepted change is progress.
 _CHANGES: tuple[Change, ...] = (
     torch.zeros_like,
+    lambda t: torch.sign(t).abs(),
     torch.sign,
     torch.round,
     lambda t: torch.round(t * 10) / 10,
@@ -47,7 +48,7 @@ def shrunk(
     """Look for a simpler trial that refutes the statement as well.
 
     Two inputs are tried in place of many; then, of the inputs and of every parameter, all entries,
-    halves, quarters and so on down to single entries are replaced by 0, by ±1, by integers and by
+    halves, quarters and so on down to single entries are replaced by 0, by 1, by ±1, by integers and by
     tenths, as long as the statement stays refuted and its hypotheses stay met.
 
     Args:
