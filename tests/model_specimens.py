@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reluctant.models import (
     Architecture,
@@ -26,6 +26,35 @@ Generator = torch.Generator
 
 def seeded(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
+
+
+def integer_weights(module: nn.Module, generator: Generator, multiple: int = 1) -> nn.Module:
+    """Draw weights from -2 to 2, so that float64 computes without rounding.
+
+    Biases, and means and shifts of batch norms, are multiples of the given number; with inputs that
+    are multiples too, so is every activation, and averages over so many are integers. The variance
+    of a batch norm becomes 1 or 1/4 and its ε 0: it divides by 1 or 1/2.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            drawn = torch.randint(-2, 3, parameter.shape, generator=generator)
+            added = name.rpartition(".")[2] == "bias"
+            parameter.copy_(drawn * (multiple if added else 1))
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.eps = 0.0
+                for buffer in (part.running_mean, part.running_var):
+                    assert buffer is not None
+                    buffer.copy_(torch.randint(0, 2, buffer.shape, generator=generator))
+                part.running_mean.mul_(multiple)
+                part.running_var.copy_(0.25**part.running_var)
+    return module
+
+
+def integer_inputs(network: Architecture, n: int = 3, seed: int = 7, multiple: int = 1) -> Tensor:
+    """Draw inputs from -3 to 3, times a number."""
+    drawn = torch.randint(-3, 4, (n, *network.input_shape), generator=seeded(seed))
+    return multiple * drawn.to(F64)
 
 
 def inputs(network: Architecture, n: int = 3, seed: int = 7) -> Tensor:
@@ -56,7 +85,7 @@ ARCHITECTURES: dict[str, Callable[[Generator], Architecture]] = {
     ),
 }  # fmt: skip
 
-Source = Callable[[Architecture, Generator], torch.nn.Module]
+Source = Callable[[Architecture, Generator], nn.Module]
 SOURCES: dict[str, Source] = {
     "dnn": lambda a, g: a,
     "dnn-soft": lambda a, g: GatedNetwork(a, None, Soft(4.0, 0.1)),
@@ -73,7 +102,7 @@ SOURCES: dict[str, Source] = {
 }  # fmt: skip
 
 
-def make_specimen(architecture: str, source: str = "dnn", seed: int = 0) -> torch.nn.Module:
+def make_specimen(architecture: str, source: str = "dnn", seed: int = 0) -> nn.Module:
     generator = seeded(seed)
     value = ARCHITECTURES[architecture](generator).eval()
     return SOURCES[source](value, generator).eval()

@@ -67,23 +67,23 @@ def test_a_reused_relu_module_makes_a_layer_of_gates_at_each_call() -> None:
     assert len(trace(module, X).value_gates) == 2
 
 
-def test_a_relu_in_place_on_a_view_is_followed() -> None:
-    class OnAView(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first = nn.Linear(3, 4).double()
+GATED: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {
+    "sign": (lambda t: t * (t > 0), True),
+    "its complement": (lambda t: t * (t <= 0), True),
+    "another threshold": (lambda t: t * (t > 1), False),
+    "another place": (lambda t: t * (t > 0).flip(1), False),
+    "two signs": (lambda t: t * ((t > 0) & (t < 1)), False),
+    "transposed": (
+        lambda t: (t.view(-1, 2, 2) * (t.view(-1, 2, 2) > 0).transpose(1, 2)).flatten(1), False,
+    ),
+}  # fmt: skip
 
-        def forward(self, x: Tensor) -> Tensor:
-            h = self.first(x)
-            h[:, :2].relu_()
-            return h.sum(1, keepdim=True)
 
-    try:
-        net = trace(OnAView(), X)
-    except rl.UnsupportedOperation as error:
-        assert "test_theory_tracing.py" in str(error) or "slice" in str(error)
-    else:
-        assert rl.paths(net, X).output().shape == (2, 1)
+@pytest.mark.parametrize("name", GATED)
+def test_gates_are_own_only_where_they_follow_the_sign_of_what_they_multiply(name: str) -> None:
+    act, own = GATED[name]
+    net = trace(Spelled(act), X)
+    assert [(layer.own, layer.hard) for layer in net.gate_layers] == [(own, True)]
 
 
 def test_reading_leaves_hooks_mode_buffers_and_types_as_they_were() -> None:

@@ -64,6 +64,10 @@ class Static:
         entries = None if self.entries is None else move(self.entries)
         return replace(self, value=lambda: move(self.value()), entries=entries)
 
+    def repeats(self, axis: int) -> bool:
+        """Tell whether an axis repeats the same entries of a parameter, as an expanded one does."""
+        return self.entries is not None and not differs(self.entries.movedim(axis, 0))
+
 
 @dataclass(frozen=True, slots=True)
 class Mask:
@@ -74,16 +78,23 @@ class Mask:
         hard: True if its entries can only be 0 and 1.
         source: Node of the pre-activation that it was made from, if that was readable.
         ties: Convention for equal entries.
+        follows: True if every gate was made from the source's entry at its own place, a hard gate
+            from its sign alone.
     """
 
     graph_node: str
     hard: bool
     source: int | None
     ties: str = "zero"
+    follows: bool = False
 
     def held_by(self, graph_node: str) -> Mask:
         """Return the same gates, held by another node of the graph."""
         return replace(self, graph_node=graph_node)
+
+    def rearranged(self, graph_node: str) -> Mask:
+        """Return the same gates at other places, held by another node of the graph."""
+        return replace(self, graph_node=graph_node, follows=False)
 
 
 @dataclass(frozen=True, slots=True)

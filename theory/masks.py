@@ -20,7 +20,12 @@ _KEEPS_HARD = (
     "type_as",
     "one_hot",
     "scatter",
+    "select",
+    "roll",
 )
+
+
+_SIGNS = {f"aten.{name}.Scalar" for name in ("gt", "ge", "lt", "le")}
 
 
 def is_mask_arithmetic(arguments: Sequence[Any]) -> bool:
@@ -33,6 +38,7 @@ def mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
     """Return the gates that an operation makes of data, gates and constants.
 
     They are hard if they are boolean, or if the operation keeps 0 and 1 and all its gates are hard.
+    They follow the data that they were made from if they compare it with 0.
     """
     sources = [
         a.node if isinstance(a, Path) else a.source for a in arguments if isinstance(a, Path | Mask)
@@ -41,4 +47,7 @@ def mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
     keeps = call.operation in MOVES or any(part in call.operation for part in _KEEPS_HARD)
     boolean = getattr(call.node.meta.get("val"), "dtype", None) is torch.bool
     hard = boolean or (masks_hard and keeps)
-    return Mask(call.name, hard, sources[0] if sources else None)
+    follows = (
+        call.operation in _SIGNS and isinstance(call["self"], Path) and float(call["other"]) == 0.0
+    )
+    return Mask(call.name, hard, sources[0] if sources else None, follows=follows)

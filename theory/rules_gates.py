@@ -73,7 +73,7 @@ def _maximum(lower: Lowering, call: Call) -> Lowered:
 def _gate(lower: Lowering, call: Call) -> Lowered:
     q = call["q"]
     source = q.node if isinstance(q, Path) else None
-    return Mask(call.name, call["slope"] == 0, source)
+    return Mask(call.name, call["slope"] == 0, source, follows=True)
 
 
 def _winners(
@@ -201,7 +201,7 @@ def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties
 def multiplied_by_mask(lower: Lowering, call: Call, value: Path, mask: Mask) -> Path:
     """Append a layer of gates that were computed as a tensor of their own."""
     shape, name = value.shape, mask.graph_node
-    own = mask.source is not None and mask.source == value.node
+    own = mask.follows and mask.source is not None and mask.source == value.node
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         gates = values[name]

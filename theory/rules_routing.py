@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static
 from reluctant.theory.lowering import Lowering, rule
+from reluctant.theory.masks import mask_of
 
 _SAME = [
     "aten.clone.default", "aten.contiguous.default", "aten.alias.default",
@@ -89,7 +90,7 @@ def _dropout(lower: Lowering, call: Call) -> Lowered:
 def _reshape(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
     if isinstance(path, Mask):
-        return path.held_by(call.name)
+        return path.rearranged(call.name)
     assert call.shape is not None
     if path.batch != 0 or not call.shape or call.shape[0] != lower.batch:
         raise lower.refuse(
@@ -108,7 +109,7 @@ def _reshape(lower: Lowering, call: Call) -> Lowered:
 def _permute(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
     if isinstance(path, Mask):
-        return path.held_by(call.name)
+        return path.rearranged(call.name)
     rank = len(path.shape) + 1
     order = list(range(rank))
     if "dims" in call.arguments:
@@ -128,6 +129,8 @@ def _permute(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.slice.Tensor")
 def _slice(lower: Lowering, call: Call) -> Lowered:
+    if isinstance(call["self"], Mask):
+        return mask_of(call, [call["self"]])
     path = lower.path(call, call["self"])
     dim = call["dim"] % (len(path.shape) + 1)
     if (
@@ -145,6 +148,8 @@ def _slice(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.select.int")
 def _select(lower: Lowering, call: Call) -> Lowered:
+    if isinstance(call["self"], Mask):
+        return mask_of(call, [call["self"]])
     path = lower.path(call, call["self"])
     axis, index = path.axis(call["dim"]) + 1, call["index"]
     moved = lower.reindex(call, [path], lambda ts: ts[0].select(axis, index))
@@ -200,7 +205,7 @@ def _narrowing(axis: int, start: int, size: int) -> Callable[[Sequence[Tensor]],
 def _expand(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
     if isinstance(path, Mask):
-        return path.held_by(call.name)
+        return path.rearranged(call.name)
     assert call.shape is not None
     if path.batch != 0 or len(call.shape) != len(path.shape) + 1:
         raise lower.refuse(call, "it adds an axis before the one that counts the examples")
@@ -231,6 +236,8 @@ def _pad(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.flip.default")
 def _flip(lower: Lowering, call: Call) -> Lowered:
+    if isinstance(call["self"], Mask):
+        return mask_of(call, [call["self"]])
     path = lower.path(call, call["self"])
     axes = [path.axis(d) + 1 for d in call["dims"]]
     return lower.reindex(call, [path], lambda ts: ts[0].flip(axes))
@@ -238,6 +245,8 @@ def _flip(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.roll.default")
 def _roll(lower: Lowering, call: Call) -> Lowered:
+    if isinstance(call["self"], Mask):
+        return mask_of(call, [call["self"]])
     path = lower.path(call, call["self"])
     axes = [path.axis(d) + 1 for d in call["dims"]]
     return lower.reindex(call, [path], lambda ts: ts[0].roll(call["shifts"], axes))

@@ -64,26 +64,38 @@ def _add(lower: Lowering, call: Call) -> Lowered:
     (batch,) = batches
     shape = tuple(size for d, size in enumerate(call.shape) if d != batch)
     parts = []
-    for term, sign in zip((left, right), signs, strict=True):
-        part = _term(lower, call, term, shape, batch)
+    for added, sign in zip((left, right), signs, strict=True):
+        part = term(lower, call, added, shape, batch)
         parts.append(part if sign == 1.0 else lower.scale(call, part, torch.tensor(sign)))
     total = lower.total(call, parts)
     return Path(total.node, total.shape, batch)
 
 
-def _term(lower: Lowering, call: Call, term: Any, shape: tuple[int, ...], batch: int) -> Path:
-    if isinstance(term, Path):
-        if term.batch != batch:
+def term(lower: Lowering, call: Call, added: Any, shape: tuple[int, ...], batch: int) -> Path:
+    """Return paths, trained weights or constants as a path tensor, broadcast to one example's shape.
+
+    Args:
+        lower: Network so far.
+        call: Operation that reads it.
+        added: Path tensor, static tensor or number.
+        shape: Shape of one example.
+        batch: Axis that counts the examples.
+    """
+    if isinstance(added, Path):
+        if added.batch != batch:
             raise lower.refuse(call, "its operands count the examples along different axes")
-        return expanded(lower, call, term, shape)
-    if isinstance(term, Static) and term.trained:
-        return bias(lower, call, term, shape)
-    value = term.value() if isinstance(term, Static) else torch.tensor(float(term))
+        return expanded(lower, call, added, shape)
+    if isinstance(added, Static) and added.trained:
+        return bias(lower, call, added, shape)
+    value = added.value() if isinstance(added, Static) else torch.tensor(float(added))
     return lower.constant(call, shape, lower.one_example(call, value, len(shape)))
 
 
 def bias(lower: Lowering, call: Call, static: Static, shape: tuple[int, ...]) -> Path:
     """Append trained weights that are added at every position."""
+    for axis in range(static.value().ndim):
+        if static.repeats(axis):
+            static = static.view(lambda t, a=axis: t.narrow(a, 0, 1))  # type: ignore[misc]
     sizes = tuple(static.value().shape)
     if len(sizes) > len(shape):
         if math.prod(sizes[: len(sizes) - len(shape)]) != 1:

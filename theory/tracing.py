@@ -24,6 +24,7 @@ from reluctant.theory import (
     rules_scales,  # noqa: F401
     rules_sums,  # noqa: F401
     rules_weights,  # noqa: F401
+    rules_writes,  # noqa: F401
 )
 from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.inputs import check_example, check_module, run_once
