@@ -23,16 +23,19 @@ def statements() -> tuple[Statement, ...]:
         path_sums,
         printed,
         skips,
+        soft_gates,
         symmetries,
         tangents,
         value_tangents,
         variances,
     )
+    from reluctant.properties.modular import CLAIMS
 
     duality = (path_sums, path_kernels, symmetries, value_tangents, frozen_gates)
     groups = (
         *duality,
         tangents,
+        soft_gates,
         printed,
         variances,
         convolution,
@@ -41,7 +44,10 @@ def statements() -> tuple[Statement, ...]:
         gated,
     )
     found = (statement for group in groups for statement in group.STATEMENTS)
-    return tuple(replace(statement, proof=proof_for(statement.id)) for statement in found)
+    return tuple(
+        replace(statement, proof=proof_for(statement.id), modular=CLAIMS.get(statement.id))
+        for statement in found
+    )
 
 
 def select(ids: Iterable[str] | None = None) -> tuple[Statement, ...]:

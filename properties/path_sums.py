@@ -13,7 +13,7 @@ from reluctant.theory.counts import count_paths, rough_count
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.paths import paths
 from reluctant.theory.statements import Comparison, Hypothesis, Kind, Mutant, Statement, Trial
-from reluctant.theory.structure import counted_shape
+from reluctant.theory.structure import CountedShape, counted_shape
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 
@@ -76,6 +76,26 @@ COUNTED = Hypothesis(
 )
 
 
+def paths_by_formula(
+    shape: CountedShape, exponent: int = -1, choose: Callable[[int, int], int] = comb
+) -> int:
+    """Return the number of paths to one output of a network without biases.
+
+    Args:
+        shape: Shape of the network.
+        exponent: Power of the last width beyond the number of layers; −1 is right.
+        choose: Number of sub-networks with i of b blocks.
+    """
+    if shape.skips:
+        w, b, depth = shape.dense[0], shape.skips, shape.block_depth
+        return shape.inputs * sum(
+            int(choose(b, i) * w ** ((i + 2) * depth + exponent)) for i in range(b + 1)
+        )
+    last = shape.dense[-1] if shape.dense else 1
+    widths = prod(shape.windows) * prod(shape.filters) * prod(shape.dense)
+    return int(shape.inputs * widths * last ** (exponent + 1))
+
+
 def number_of_paths_has_a_formula(
     trial: Trial, exponent: int = -1, choose: Callable[[int, int], int] = comb
 ) -> Sequence[Comparison]:
@@ -83,20 +103,7 @@ def number_of_paths_has_a_formula(
     shape = counted_shape(trial.net)
     assert shape is not None
     counted = count_paths(trial.net, trial.x, output=0)
-    last = shape.dense[-1] if shape.dense else 1
-    if shape.skips:
-        w, b, depth = shape.dense[0], shape.skips, shape.block_depth
-        formula = shape.inputs * sum(
-            choose(b, i) * w ** ((i + 2) * depth + exponent) for i in range(b + 1)
-        )
-    else:
-        formula = (
-            shape.inputs
-            * prod(shape.windows)
-            * prod(shape.filters)
-            * prod(shape.dense)
-            * last ** (exponent + 1)
-        )
+    formula = paths_by_formula(shape, exponent, choose)
     size = max(counted, formula).bit_length() // _DIGIT + 1
     return [
         Comparison(

@@ -18,6 +18,7 @@ from reluctant.theory.tracing import trace
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Unmet
 
 if TYPE_CHECKING:
+    from reluctant.theory.modular import ModularClaim
     from reluctant.theory.proofs import Proof
 
 
@@ -226,6 +227,7 @@ class Statement:
             pre-activation within rounding of 0 can set them apart.
         uses_kernel: True if its claim propagates kernels, which large networks cannot afford.
         proof: Makes its symbolic proof, still to be checked; None if there is none.
+        modular: Its polynomial form, tried at any size modulo primes; None if it has none.
     """
 
     id: str
@@ -242,6 +244,7 @@ class Statement:
     revisits_gates: bool = False
     uses_kernel: bool = False
     proof: Callable[[], Proof] | None = None
+    modular: ModularClaim | None = None
 
     @property
     def expected(self) -> Outcome:

@@ -42,6 +42,8 @@ class Evidence:
         vacuous: Number of examples on which both sides vanish; they count for nothing.
         residual: Largest difference of the two sides, in units of its bound (1 is the limit).
         error_probability: Chance that a true statement is called refuted; None if zero.
+        soundness_error: Chance that a false identity passed all trials, where it was tried modulo
+            random primes; None where no such chance is known.
         detail: One line on how the sides were compared.
     """
 
@@ -50,6 +52,7 @@ class Evidence:
     vacuous: int = 0
     residual: float | None = None
     error_probability: float | None = None
+    soundness_error: float | None = None
     detail: str = ""
 
 

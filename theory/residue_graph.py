@@ -1,0 +1,480 @@
+r"""A module's own exported graph, evaluated over a prime field with its gates held.
+
+This is the second route to an output: it follows the module operation by operation, as PyTorch
+defines it, and shares nothing with the reading as a path network but the names of the gate layers.
+Operations that are linear or only move entries run as they are, on residues; an average is a sum
+times the inverse of a count; a ReLU is a product with its gates, a maximum a sum of its window's
+entries times theirs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from reluctant.theory.errors import UnsupportedOperation
+from reluctant.theory.fields import PrimeField
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import GateLayer
+from reluctant.theory.operations import MOVES
+
+_MOVES = MOVES | {
+    f"aten.{name}"
+    for name in (
+        "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int", "swapaxes.default",
+        "index_select.default", "chunk.default", "split.Tensor", "split_with_sizes.default",
+        "split.sizes", "unbind.int", "pad.default", "constant_pad_nd.default", "roll.default",
+        "cat.default", "concat.default", "concatenate.default", "stack.default",
+        "positive.default", "neg.default",
+    )
+} | {"<built-in function getitem>"}  # fmt: skip
+_UNCHANGED = {
+    "aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.to.device",
+    "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default",
+    "aten.alpha_dropout.default",
+}  # fmt: skip
+_PRODUCTS = {
+    "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.addmm.default",
+    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding",
+    "aten.conv2d.padding", "aten.conv3d.padding",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residues:
+    """Mark a tensor as residues; all other tensors are the module's own constants."""
+
+    t: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResidueGraph:
+    r"""Evaluate a network's exported graph over a prime field.
+
+    Attributes:
+        net: Network whose program is evaluated.
+        over: Field.
+        hard: Gate layers whose gates are 0 and 1, so that products with them need no reduction.
+    """
+
+    net: PathNetwork
+    over: PrimeField
+    hard: frozenset[int] = frozenset()
+    _constants: dict[str, Any] = field(default_factory=dict, init=False)
+    _holders: dict[str, int] = field(default_factory=dict, init=False)
+    _operations: dict[str, str] = field(default_factory=dict, init=False)
+
+    def values(
+        self,
+        x: Tensor,
+        gates: Sequence[Tensor],
+        parameters: Mapping[int, Tensor],
+    ) -> dict[str, Any]:
+        r"""Evaluate every node that the output is made of.
+
+        Args:
+            x: Residues of the data, shape (n, \*input).
+            gates: Residues of the gate layers, one for each of the network's.
+            parameters: Residues of the weights, by the identity of their parameter.
+
+        Returns:
+            What every node is, by name.
+
+        Raises:
+            UnsupportedOperation: If an operation has no meaning over a field here.
+        """
+        walk = _Walk(self, x, gates, parameters, {}, frozenset())
+        walk.value(self._output())
+        return walk.found
+
+    def output(
+        self, x: Tensor, gates: Sequence[Tensor], parameters: Mapping[int, Tensor]
+    ) -> Tensor:
+        r"""Evaluate the output, shape (n, \*output); arguments as for :meth:`values`."""
+        return self.of(self.values(x, gates, parameters))
+
+    def of(self, values: Mapping[str, Any]) -> Tensor:
+        """Return the output among the values of all nodes."""
+        found = values[self.net.program.output]
+        return found.t if isinstance(found, Residues) else self.over.constants(found)
+
+    def changed(
+        self,
+        values: Mapping[str, Any],
+        x: Tensor,
+        gates: Sequence[Tensor],
+        parameters: Mapping[int, Tensor],
+        different: Collection[int],
+    ) -> Tensor:
+        """Evaluate the output again after some parameters have got other residues.
+
+        Args:
+            values: What :meth:`values` returned.
+            x: As for :meth:`values`, likewise gates.
+            gates: Residues of the gate layers.
+            parameters: Residues of the weights, some of them new.
+            different: Identities of those that are.
+        """
+        stale = self._after(different)
+        kept = {name: v for name, v in values.items() if name not in stale}
+        walk = _Walk(self, x, gates, parameters, kept, stale)
+        walk.value(self._output())
+        return self.of(walk.found)
+
+    def _output(self) -> fx.Node:
+        program = self.net.program
+        (found,) = (n for n in program.graph.nodes if n.name == program.output)
+        return found  # type: ignore[no-any-return]
+
+    def _after(self, parameters: Collection[int]) -> frozenset[str]:
+        """Return the nodes that depend on some parameters."""
+        program = self.net.program
+        if not self._holders:
+            names = (n.name for n in program.graph.nodes if n.op == "placeholder")
+            held = {n: id(program.bindings[n]()) for n in names if n != program.data}
+            self._holders.update(held)
+        found: set[str] = set()
+        for node in program.graph.nodes:
+            if self._holders.get(node.name) in parameters or any(
+                n.name in found for n in node.all_input_nodes
+            ):
+                found.add(node.name)
+        return frozenset(found)
+
+
+class _Walk:
+    def __init__(
+        self,
+        graph: ResidueGraph,
+        x: Tensor,
+        gates: Sequence[Tensor],
+        parameters: Mapping[int, Tensor],
+        found: dict[str, Any],
+        stale: Collection[str],
+    ) -> None:
+        self.graph, self.net, self.over = graph, graph.net, graph.over
+        self.x, self.gates, self.parameters = x, gates, parameters
+        self.found, self.stale = found, stale
+        self.layers = {layer.name: k for k, layer in enumerate(self.net.gate_layers)}
+        self.weights = {w.name: w.parameter for w in self.net.weights if w.parameter < 0}
+
+    def value(self, wanted: fx.Node) -> Any:
+        """Evaluate a node and what it reads, without recursion: graphs are deep."""
+        todo = [wanted]
+        while todo:
+            node = todo[-1]
+            if node.name in self.found:
+                todo.pop()
+                continue
+            missing = [n for n in self.reads(node) if n.name not in self.found]
+            if missing:
+                todo.extend(missing)
+                continue
+            todo.pop()
+            self.found[node.name] = self.call(node)
+        return self.found[wanted.name]
+
+    def reads(self, node: fx.Node) -> list[fx.Node]:
+        """Return the nodes that a node's residues are made of: of a gated one, what is gated."""
+        layer = self.layers.get(node.name)
+        if layer is None:
+            return node.all_input_nodes
+        return [self.gated_operand(node, self.net.gate_layers[layer])]
+
+    def gated_operand(self, node: fx.Node, layer: GateLayer) -> fx.Node:
+        """Return what a layer of gates multiplies."""
+        operands = [n for n in node.all_input_nodes if n.name != layer.made_by]
+        if layer.kind != "mask" and len(operands) > 1:
+            operands = [n for n in operands if self.carries(n)]
+        if self.operation(node).startswith("aten.where"):
+            operands = [n for n in operands if n is node.args[1]]
+        if len(operands) != 1:
+            raise self.refuse(node, "it is not clear which operand its gates multiply")
+        return operands[0]
+
+    def carries(self, node: fx.Node) -> bool:
+        """Tell whether a node depends on the data or on parameters."""
+        todo, seen = [node], set()
+        while todo:
+            n = todo.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            if n.op == "placeholder" and n.name == self.net.program.data:
+                return True
+            todo.extend(n.all_input_nodes)
+        return False
+
+    def call(self, node: fx.Node) -> Any:
+        """Evaluate one node whose operands are known."""
+        if node.op == "placeholder":
+            return self.placeholder(node)
+        if node.name in self.weights:
+            drawn = self.parameters[self.weights[node.name]]
+            return Residues(drawn.reshape(node.meta["val"].shape))
+        layer = self.layers.get(node.name)
+        if layer is not None:
+            return Residues(self.gated(node, layer))
+        operation = self.operation(node)
+        if operation == "aten.batch_norm.default":
+            return Residues(self.batch_norm(node))
+        known = map_arg((node.args, node.kwargs), lambda n: self.found[n.name])
+        if not any(isinstance(self.found[n.name], Residues) for n in node.all_input_nodes):
+            return node.target(*known[0], **known[1])  # type: ignore[operator]
+        if operation in _UNCHANGED:
+            return self.found[node.all_input_nodes[0].name]
+        rule = _RULES.get(operation)
+        if rule is not None:
+            return Residues(self.over.reduce(rule(self, node)))
+        if operation in _PRODUCTS:
+            return Residues(self.over.reduce(self.run(node)))
+        if operation in _MOVES:
+            moved = self.run(node)
+            return _marked(moved)
+        raise self.refuse(node, "it is not known over a prime field")
+
+    def operation(self, node: fx.Node) -> str:
+        """Return the name of a node's operation, made once: it is slow."""
+        known = self.graph._operations
+        if node.name not in known:
+            known[node.name] = str(node.target)
+        return known[node.name]
+
+    def run(self, node: fx.Node) -> Any:
+        """Run an operation as it is, on residues."""
+        args, kwargs = map_arg(
+            (node.args, node.kwargs), lambda n: self.residues(self.found[n.name])
+        )
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def residues(self, found: Any) -> Any:
+        """Return residues of what a node is; integers, such as indices, stay as they are."""
+        if isinstance(found, tuple | list):
+            return type(found)(self.residues(part) for part in found)
+        if isinstance(found, Residues):
+            return found.t
+        if isinstance(found, Tensor) and found.is_floating_point():
+            return self.over.constants(found)
+        return found
+
+    def placeholder(self, node: fx.Node) -> Any:
+        program = self.net.program
+        if node.name == program.data:
+            return Residues(self.x)
+        held = program.bindings[node.name]()
+        drawn = self.parameters.get(id(held))
+        if drawn is None:
+            return held.detach().cpu() if isinstance(held, Tensor) else held
+        return Residues(drawn.reshape(held.shape))
+
+    def argument(self, node: fx.Node, name: str) -> Any:
+        """Return an argument by its name in the operation's schema."""
+        if name in node.kwargs:
+            return node.kwargs[name]
+        schema = node.target._schema  # type: ignore[union-attr]
+        for place, known in enumerate(schema.arguments):
+            if known.name == name:
+                if place < len(node.args):
+                    return node.args[place]
+                return known.default_value
+        raise KeyError(name)
+
+    def operand(self, node: fx.Node, name: str = "self") -> Tensor:
+        """Return residues of an argument that is a tensor."""
+        given = self.argument(node, name)
+        found = self.residues(self.found[given.name])
+        assert isinstance(found, Tensor)
+        return found
+
+    def batch_norm(self, node: fx.Node) -> Tensor:
+        """Multiply and add what a batch norm in evaluation mode does, as float64 has these."""
+        constants = self.graph._constants
+        if node.name not in constants:
+            weight, bias, mean, variance = (
+                None
+                if given is None
+                else self.net.program.bindings[given.name]().detach().cpu().double()
+                for given in (
+                    self.argument(node, name)
+                    for name in ("weight", "bias", "running_mean", "running_var")
+                )
+            )
+            assert mean is not None and variance is not None
+            deviation = torch.sqrt(variance + self.argument(node, "eps"))
+            factor = 1.0 / deviation if weight is None else weight / deviation
+            shift = -(mean * factor) if bias is None else bias - mean * factor
+            constants[node.name] = (self.over.constants(factor), self.over.constants(shift))
+        scale, added = constants[node.name]
+        x = self.operand(node, "input")
+        size = (-1, *[1] * (x.ndim - 2))
+        return self.over.reduce(x * scale.reshape(size) + added.reshape(size))
+
+    def gated(self, node: fx.Node, k: int) -> Tensor:
+        """Multiply by a layer of gates; a maximum adds up each window."""
+        layer, gates = self.net.gate_layers[k], self.gates[k]
+        q = self.residues(self.found[self.gated_operand(node, layer).name])
+        if layer.kind != "max":
+            if q.shape[1:] != gates.shape[1:]:
+                q = q.expand(-1, *gates.shape[1:]) if q.ndim == gates.ndim else q
+            if q.shape[1:] != gates.shape[1:]:
+                raise self.refuse(node, "the batch axis of its operand is not the first")
+            gated = q * gates
+            return gated if k in self.graph.hard else self.over.reduce(gated)
+        windows = self.windows(node, q)  # (n, entry, ...)
+        total = (windows * gates.reshape(gates.shape[0], *windows.shape[1:])).sum(1)
+        shape = node.meta["val"]
+        shape = (shape[0] if isinstance(shape, tuple | list) else shape).shape
+        return self.over.reduce(total).reshape(q.shape[0], *shape[1:])
+
+    def windows(self, node: fx.Node, q: Tensor) -> Tensor:
+        """Return the entries that a maximum chooses from, along the second axis."""
+        operation = str(node.target)
+        if operation in ("aten.amax.default", "aten.max.dim"):
+            dims = self.argument(node, "dim")
+            dims = [d % q.ndim for d in (dims if isinstance(dims, list | tuple) else [dims])]
+            dims = sorted(dims) or list(range(1, q.ndim))
+            others = [d for d in range(1, q.ndim) if d not in dims]
+            return q.permute(0, *dims, *others).flatten(1, len(dims))
+        if operation.startswith("aten.adaptive_max_pool"):
+            rank = int(operation[len("aten.adaptive_max_pool")])
+            if math.prod(self.argument(node, "output_size")) != 1:
+                raise self.refuse(node, "only a maximum over all positions is known")
+            return q.flatten(q.ndim - rank).movedim(-1, 1)
+        rank = int(operation[len("aten.max_pool")])
+        if rank > 2 or self.argument(node, "ceil_mode"):
+            raise self.refuse(node, "windows in space, or beyond the edge, are not known")
+        kernel, stride, padding, dilation = (
+            [*given, *given] if len(given) == 1 and rank == 2 else list(given)
+            for given in (
+                self.argument(node, "kernel_size"),
+                self.argument(node, "stride") or self.argument(node, "kernel_size"),
+                self.argument(node, "padding"),
+                self.argument(node, "dilation"),
+            )
+        )
+        if rank == 1:
+            q = q.unsqueeze(-2)
+            kernel, stride = [1, *kernel], [1, *stride]
+            padding, dilation = [0, *padding], [1, *dilation]
+        # (n, channel taps, position)
+        taps = F.unfold(q, tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))
+        taps = taps.reshape(q.shape[0], q.shape[1], math.prod(kernel), -1)
+        return taps.movedim(2, 1)
+
+    def refuse(self, node: fx.Node, why: str) -> UnsupportedOperation:
+        """Return the error that names an operation."""
+        return UnsupportedOperation(
+            f"{node.name}: {node.target} cannot be evaluated over a prime field: {why}",
+            operation=str(node.target),
+        )
+
+
+def _marked(moved: Any) -> Any:
+    if isinstance(moved, tuple | list):
+        return tuple(_marked(part) for part in moved)
+    return Residues(moved)
+
+
+def _scalar(walk: _Walk, value: Any) -> Tensor:
+    if isinstance(value, fx.Node):
+        found = walk.residues(walk.found[value.name])
+        return found if isinstance(found, Tensor) else torch.tensor(float(found))
+    return walk.over.constants(torch.tensor(float(value), dtype=torch.float64))
+
+
+def _add(walk: _Walk, node: fx.Node) -> Tensor:
+    left, right = _scalar(walk, node.args[0]), _scalar(walk, node.args[1])
+    factor = walk.argument(node, "alpha")
+    operation = walk.operation(node)
+    turned = "rsub" in operation
+    if factor != 1:
+        scaled = walk.over.reduce(_scalar(walk, factor) * (left if turned else right))
+        left, right = (scaled, right) if turned else (left, scaled)
+    if turned:
+        return right - left
+    return left - right if "sub" in operation else left + right
+
+
+def _multiply(walk: _Walk, node: fx.Node) -> Tensor:
+    return _scalar(walk, node.args[0]) * _scalar(walk, node.args[1])
+
+
+def _divide(walk: _Walk, node: fx.Node) -> Tensor:
+    divisor = node.args[1]
+    value = walk.found[divisor.name] if isinstance(divisor, fx.Node) else torch.tensor(divisor)
+    if not isinstance(value, Tensor):
+        raise walk.refuse(node, "it divides by residues")
+    # The reading multiplies by the reciprocal, as float64 has it; so does this.
+    return _scalar(walk, node.args[0]) * walk.over.constants(1.0 / value.double())
+
+
+def _total(walk: _Walk, node: fx.Node) -> Tensor:
+    t = walk.operand(node)
+    dims = walk.argument(node, "dim")
+    added: Tensor = t.sum(dims or None, keepdim=bool(walk.argument(node, "keepdim")))
+    if "mean" not in str(node.target):
+        return added
+    count = t.numel() // added.numel()
+    return walk.over.reduce(added) * walk.over.inverse(count)
+
+
+def _average(walk: _Walk, node: fx.Node) -> Tensor:
+    t = walk.operand(node)
+    rank = int(str(node.target)[len("aten.avg_pool")])
+    if walk.argument(node, "ceil_mode"):
+        raise walk.refuse(node, "windows beyond the edge are not known")
+    ones = torch.ones(1, *t.shape[1:], dtype=torch.float64)
+    shares = node.target(ones, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+    kernel = walk.argument(node, "kernel_size")
+    stride, padding = walk.argument(node, "stride") or kernel, walk.argument(node, "padding")
+    counts = torch.round(_windows_added(ones, rank, kernel, stride, padding) / shares)
+    inverses = counts.clone()
+    for count in counts.unique().tolist():
+        inverses[counts == count] = float(walk.over.inverse(int(count)))
+    added = walk.over.reduce(_windows_added(t, rank, kernel, stride, padding))
+    return added * walk.over.reduce(inverses)
+
+
+def _windows_added(
+    t: Tensor, rank: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    """Add the entries of sliding windows: a convolution with ones, each channel by itself."""
+    taps = [kernel[0]] * rank if len(kernel) == 1 else list(kernel)
+    weight = torch.ones(t.shape[1], 1, *taps, dtype=torch.float64)
+    convolve: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
+    return convolve(t, weight, None, stride, padding, 1, t.shape[1])
+
+
+def _adaptive_average(walk: _Walk, node: fx.Node) -> Tensor:
+    t, sizes = walk.operand(node), walk.argument(node, "output_size")
+    for axis, count in enumerate(sizes):
+        dim = t.ndim - len(sizes) + axis
+        size = t.shape[dim]
+        rows = []
+        for i in range(count):
+            start, stop = i * size // count, -(-(i + 1) * size // count)
+            rows.append(walk.over.reduce(t.narrow(dim, start, stop - start).sum(dim)))
+            rows[-1] = walk.over.reduce(rows[-1] * walk.over.inverse(stop - start))
+        t = torch.stack(rows, dim)
+    return t
+
+
+_RULES: dict[str, Callable[[_Walk, fx.Node], Tensor]] = {
+    **{
+        f"aten.{name}": _add
+        for name in ("add.Tensor", "add_.Tensor", "sub.Tensor", "sub_.Tensor", "rsub.Scalar",
+                     "add.Scalar", "sub.Scalar")
+    },
+    **{f"aten.{name}": _multiply for name in ("mul.Tensor", "mul_.Tensor", "mul.Scalar")},
+    **{f"aten.{name}": _divide for name in ("div.Tensor", "div_.Tensor", "div.Scalar")},
+    **{f"aten.{name}": _total for name in ("mean.dim", "sum.dim_IntList")},
+    **{f"aten.avg_pool{k}d.default": _average for k in (1, 2, 3)},
+    **{f"aten.adaptive_avg_pool{k}d.default": _adaptive_average for k in (1, 2, 3)},
+}  # fmt: skip
