@@ -63,6 +63,8 @@ HOLDS_ON = {
     "ntk.fc-variance-printed": "H.............HHH..HH..H.H..H",
     "ntk.signal-vs-wire": "H.............HHH..H...H....H",
     "ntk.constant-printed": "s.............HHH..HH..s.H..H",
+    "ntk.soft-gates": "...............H....H..H.....",
+    "ntk.soft-gates-printed": "...............H....H..H.....",
     "ntk.dependent-gates": "..............HHsHHHHHHHHHH.H",
     "ntk.constant-input": "....................H....H...",
     "conv.equivariant": "..HHH..HHH..H....HH..HH...H..",

@@ -1,19 +1,23 @@
-"""Two formulas of the tangent kernel that are false as printed, and their smallest counterexamples."""
+"""Formulas of the tangent kernel that are false as printed, beside what holds in their place."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
-from reluctant.properties.averages import tangent_average
+from reluctant.properties.averages import Average, output_average, tangent_average
 from reluctant.properties.bounds import are_integers, kernel_tolerance
 from reluctant.properties.hadamard import gate_overlap, input_gram, layer_gates
+from reluctant.properties.laws import averaged
 from reluctant.properties.listing import few_paths
-from reluctant.properties.thinning import thinned
+from reluctant.properties.soft_gates import SIGMA, SOFT, without_depth
+from reluctant.properties.tangents import times_depth
+from reluctant.properties.thinning import Thinned, thinned
 from reluctant.properties.value_tangents import value_tangents
 from reluctant.theory.paths import Paths
 from reluctant.theory.rounding import gamma, roundings
@@ -99,6 +103,12 @@ SIGNAL_VS_WIRE = Statement(
 )
 
 
+def _named(trial: Trial, part: Thinned) -> dict[str, list[object]]:
+    """Return the gates that were left on, by name."""
+    net = trial.net
+    return {net.gate_layers[g].name: part.gates[g].tolist() for g in net.value_gates}
+
+
 def _of_the_draft(depth: int, gain: float) -> float:
     return depth * gain ** (depth - 1)
 
@@ -114,7 +124,7 @@ def constant_of_the_draft(
     chain = dense_chain(trial.net)
     if chain is None:
         raise CannotTry("the constant is that of a chain of dense layers")
-    net, sigma = trial.net, gain / math.sqrt(chain.hidden[0])
+    sigma = gain / math.sqrt(chain.hidden[0])
     part = thinned(trial, sigma, outputs=False)
     average = tangent_average(trial, sigma, gates=part.gates, x=part.x, net=part.net)
     overlap = gate_overlap(layer_gates(chain, part.gates), chain.hidden)
@@ -126,7 +136,7 @@ def constant_of_the_draft(
     numbers = {
         "c": gain, "w": chain.hidden[0], "d": depth, "sigma": sigma,
         "weights": "±sigma, every sign pattern", "x": part.x.tolist(),
-        "gates": {net.gate_layers[g].name: part.gates[g].tolist() for g in net.value_gates},
+        "gates": _named(trial, part),
     }  # fmt: skip
     return [
         Comparison(
@@ -168,4 +178,61 @@ CONSTANT_PRINTED = Statement(
     corrected="ntk.fc-limit",
 )
 
-STATEMENTS = (SIGNAL_VS_WIRE, CONSTANT_PRINTED)
+
+def _tangents(trial: Trial, part: Thinned) -> Average:
+    return tangent_average(trial, SIGMA, gates=part.gates, x=part.x, net=part.net)
+
+
+def _tangents_of_one_layer(trial: Trial, part: Thinned) -> Average:
+    """Return E[f f']/σ² added over the outputs: f is linear in the last layer's weights."""
+    found = output_average(trial, SIGMA, gates=part.gates, x=part.x, net=part.net)
+    mean, half_width = (t.sum(2) / SIGMA**2 for t in (found.mean, found.half_width))
+    return replace(found, mean=mean, half_width=half_width)
+
+
+def value_kernel_lacks_the_depth(
+    trial: Trial,
+    coefficient: Callable[[int, float], float] = without_depth,
+    average: Callable[[Trial, Thinned], Average] = _tangents,
+) -> Sequence[Comparison]:
+    """Compare E[K_v] with σ^(2(d−1)) Σ ⊙ λ, traced over the outputs."""
+    chain, part = dense_chain(trial.net), thinned(trial, SIGMA, outputs=False)
+    if chain is None:
+        raise CannotTry("the formula is that of a chain of dense layers")
+    overlap = gate_overlap(layer_gates(chain, part.gates), chain.hidden)
+    kernel = part.net.output_size * input_gram(part.net, part.x) * overlap
+    right = coefficient(len(chain.layers), SIGMA) * kernel
+    found = averaged(average(trial, part), right, part, SIGMA)
+    numbers = {
+        "d": len(chain.layers), "sigma": SIGMA, "weights": "±sigma, every sign pattern",
+        "x": part.x.tolist(), "gates": _named(trial, part),
+    }  # fmt: skip
+    return [replace(found, numbers=numbers)]
+
+
+SOFT_GATES_PRINTED = Statement(
+    id="ntk.soft-gates-printed",
+    title="With soft gates the expected tangent kernel of the values has no factor d.",
+    kind=Kind.FALSE_AS_PRINTED,
+    latex=r"E[K_v] = \sigma^{2(d-1)}\, \Sigma \odot \lambda",
+    sources=("dgn, section 4",),
+    hypotheses=(
+        needs.GATED,
+        SOFT,
+        needs.FULLY_CONNECTED,
+        needs.BIAS_FREE,
+        needs.UNTIED,
+        needs.DISJOINT,
+    ),
+    claim=value_kernel_lacks_the_depth,
+    uses_kernel=True,
+    mutants=(
+        Mutant("d put back", {"coefficient": times_depth}),
+        Mutant("the weights of one layer only", {"average": _tangents_of_one_layer}),
+    ),
+    controls="The weights of one layer alone have the printed kernel.",
+    note="The factor d is missing: each of d layers contributes σ^(2(d−1)) Σ ⊙ λ.",
+    corrected="ntk.soft-gates",
+)
+
+STATEMENTS = (SIGNAL_VS_WIRE, CONSTANT_PRINTED, SOFT_GATES_PRINTED)
