@@ -126,7 +126,11 @@ def residual(
         inputs, width, 1, skips=skips, block_layers=block, generator=unseen(),
         pre_scale=scales[0], post_scale=scales[1],
     )  # fmt: skip
-    words = f"{skips} skips around blocks of {block} dense layers, {inputs} inputs, width {width}"
+    counted = [
+        f"{number} {noun}{'' if number == 1 else 's'}"
+        for number, noun in ((skips, "skip"), (block, "dense layer"), (inputs, "input"))
+    ]
+    words = f"{counted[0]} around blocks of {counted[1]}, {counted[2]}, width {width}"
     if scales != (1.0, 1.0):
         words += f", scaled by {scales[0]:g} before and by {scales[1]:g} after each addition"
     return make_shape(words, module, (inputs,))

@@ -70,7 +70,7 @@ def depth_times_power(coefficient: Coefficient) -> Step:
         d, kernel = sympy.Symbol("d", positive=True, integer=True), sympy.Symbol("H")
         slope = sympy.diff(_VARIANCE**d * kernel, _VARIANCE).subs(_VARIANCE, _SIGMA**2)
         right = coefficient(d, _SIGMA**2) * kernel
-        yield Identity(slope, right, label=r"\frac{d}{d z} z^d H \text{ at } z = \sigma^2")
+        yield Identity(slope, right, label=r"\Big( \frac{d}{d z} z^d H \Big)_{z = \sigma^2}")
 
     return Step(
         "All layers have one variance, so by the chain rule the sum of the derivatives is that of "

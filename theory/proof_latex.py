@@ -19,6 +19,7 @@ _PREAMBLE = r"""\documentclass{article}
 \newtheorem*{lemma}{Lemma}
 \newtheorem*{proposition}{Proposition}
 \begin{document}
+\sloppy
 """
 _SPECIAL = {"%": r"\%", "&": r"\&", "#": r"\#", "_": r"\_"}
 
@@ -77,13 +78,15 @@ def _lines(derivation: Derivation, kind: str) -> Iterator[str]:
         meanings = "; ".join(f"${symbol}$: {_prose(text)}" for symbol, text in proof.symbols)
         yield f"\\noindent Symbols: {meanings}.\n"
     yield "\\begin{proof}\n\\begin{enumerate}\n"
+    previous: tuple[str, ...] = ()
     for step in derivation.steps:
-        yield from _step_lines(step)
+        yield from _step_lines(step, previous)
+        previous = step.shapes or previous
     yield "\\end{enumerate}\n"
     yield f"{_prose(proof.conclusion)}\n\\end{{proof}}\n"
 
 
-def _step_lines(step: CheckedStep) -> Iterator[str]:
+def _step_lines(step: CheckedStep, previous: tuple[str, ...]) -> Iterator[str]:
     yield f"\\item {_prose(step.text)}\n"
     if step.formula:
         yield f"\\[ {step.formula} \\]\n"
@@ -94,7 +97,8 @@ def _step_lines(step: CheckedStep) -> Iterator[str]:
     yield f"{step.count} {things} reduced to $0 = 0$"
     yield f", of up to {step.terms} terms" if step.terms > 1 else ""
     if step.shapes:
-        yield f"; shapes: {_prose('; '.join(step.shapes))}"
+        same = step.shapes == previous and len(previous) > 1
+        yield "; shapes as above" if same else f"; shapes: {_prose('; '.join(step.shapes))}"
     yield ".\n"
 
 
