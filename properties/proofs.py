@@ -36,6 +36,7 @@ _HOMES = {
         "skip.ntk",
         "skip.linear-count",
     ),
+    "proofs_soft_gates": ("ntk.soft-gates",),
     "proofs_features": ("dlgn.primal-linear",),
 }
 _HOME_OF = {identifier: home for home, group in _HOMES.items() for identifier in group}

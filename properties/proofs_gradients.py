@@ -103,11 +103,21 @@ def _split_shapes() -> tuple[Shape, ...]:
     )
 
 
-class _Learnt:
+class Learnt:
     """Be a gated network whose gates are any differentiable functions of their parameters.
 
     The derivative of each gate by each parameter that it depends on is a symbol; which they are is
     read off the traced network.
+
+    Args:
+        shape: Gated network.
+        shared: Whether the gates depend on the value weights too.
+
+    Attributes:
+        symbolic: The network over its ring, which has one variance z more.
+        depends: For each layer of gates the parameters' entries that it depends on.
+        slope: Symbol of each derivative, by example, layer, gate and entry.
+        values: Entries on the paths.
     """
 
     def __init__(self, shape: Shape, shared: bool) -> None:
@@ -129,7 +139,7 @@ class _Learnt:
             for k in range(len(plain.gates[s][layer]))
             for n, entry in enumerate(entries)
         }
-        self.symbolic = shape.symbols(extra=list(names.values()))
+        self.symbolic = shape.symbols(extra=[*names.values(), "z"])
         self.slope = {key: self.symbolic.extra[name] for key, name in names.items()}
         self.values = {entry for entry in plain.weight if entry[0] in on_paths}
 
@@ -156,7 +166,7 @@ def ntk_split(shared: bool = False, hard: bool = True, shapes: Shapes = _split_s
         shapes: Gated networks.
     """
 
-    def through_gates(net: _Learnt, f: PolyElement, other: PolyElement) -> PolyElement:
+    def through_gates(net: Learnt, f: PolyElement, other: PolyElement) -> PolyElement:
         ring, gates = net.symbolic.ring, net.symbolic.gates
         total = ring.zero
         for layer, entries in net.depends.items():
@@ -170,9 +180,9 @@ def ntk_split(shared: bool = False, hard: bool = True, shapes: Shapes = _split_s
                         total += f.diff(g) * other.diff(h) * ring.add(kernel)
         return total
 
-    def parts() -> Iterator[tuple[Shape, _Learnt, PolyElement, PolyElement]]:
+    def parts() -> Iterator[tuple[Shape, Learnt, PolyElement, PolyElement]]:
         for shape in shapes():
-            net = _Learnt(shape, shared)
+            net = Learnt(shape, shared)
             f, other = outputs(net.symbolic)
             whole = net.symbolic.ring.add(
                 [net.derivative(f, 0, e) * net.derivative(other, 1, e) for e in net.symbolic.weight]
