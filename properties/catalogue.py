@@ -22,12 +22,14 @@ def statements() -> tuple[Statement, ...]:
         path_kernels,
         path_sums,
         printed,
+        random_gates,
         skips,
         soft_gates,
         symmetries,
         tangents,
         value_tangents,
         variances,
+        wide_gates,
     )
     from reluctant.properties.modular import CLAIMS
 
@@ -38,6 +40,8 @@ def statements() -> tuple[Statement, ...]:
         soft_gates,
         printed,
         variances,
+        random_gates,
+        wide_gates,
         convolution,
         convolution_tangents,
         skips,
