@@ -70,6 +70,13 @@ Builder = Callable[[st.DrawFn], tuple[nn.Module, tuple[int, ...]]]
 
 @st.composite
 def specimens_of(draw: st.DrawFn, build: Builder, dependent: bool = False) -> Specimen:
+    """Draw a network, its weights and its inputs.
+
+    Args:
+        draw: Hypothesis's source of choices.
+        build: Draws the architecture; returns it with the shape of one input.
+        dependent: Copy the values' weights into the network that makes the gates.
+    """
     module, shape = build(draw)
     module = module.double().eval()
     for part in module.modules():
