@@ -37,6 +37,7 @@ _HOMES = {
         "skip.linear-count",
     ),
     "proofs_soft_gates": ("ntk.soft-gates",),
+    "proofs_random_gates": ("ntk.gate-repeat", "ntk.bernoulli-gates"),
     "proofs_features": ("dlgn.primal-linear",),
 }
 _HOME_OF = {identifier: home for home, group in _HOMES.items() for identifier in group}
