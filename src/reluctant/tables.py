@@ -111,6 +111,7 @@ def statement_json(statement: Statement) -> dict[str, Any]:
         "sources": list(statement.sources),
         "hypotheses": [{"name": h.name, "text": h.text} for h in statement.hypotheses],
         "expected": str(statement.expected),
+        "has_proof": statement.proof is not None,
         "mutants": [m.name for m in statement.mutants],
         "controls": statement.controls,
         "note": statement.note,
@@ -130,6 +131,7 @@ def print_statement(console: Console, statement: Statement) -> None:
     rows += [("source", source) for source in said["sources"]]
     rows += [("needs", f"{h['name']}: {h['text']}") for h in said["hypotheses"]]
     rows += [("expected", said["expected"])]
+    rows += [("proof", "symbolic; --proof checks and prints it")] if said["has_proof"] else []
     rows += [("must notice", mutant) for mutant in said["mutants"]]
     rows += [(name, said[key]) for name, key in (("fails", "controls"), ("note", "note"))]
     previous = ""
