@@ -15,10 +15,13 @@ from reluctant.theory.statements import Statement
 def statements() -> tuple[Statement, ...]:
     """Return every statement, in the order of the theory."""
     from reluctant.properties import (
+        concatenation,
         convolution,
         convolution_tangents,
         frozen_gates,
+        gate_regions,
         gated,
+        linear_gates,
         path_kernels,
         path_sums,
         printed,
@@ -45,7 +48,10 @@ def statements() -> tuple[Statement, ...]:
         convolution,
         convolution_tangents,
         skips,
+        concatenation,
         gated,
+        linear_gates,
+        gate_regions,
     )
     found = (statement for group in groups for statement in group.STATEMENTS)
     return tuple(

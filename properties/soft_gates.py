@@ -18,7 +18,8 @@ from reluctant.properties.laws import averaged
 from reluctant.properties.tangents import times_depth
 from reluctant.properties.thinning import Thinned, thinned
 from reluctant.properties.weights import weight_entries
-from reluctant.theory.network import Gate, PathNetwork
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gate
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import (
     CannotTry,
