@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reluctant.properties.bounds import is_integral
+from reluctant.properties.bounds import inner_product_bound, is_integral, path_sum_bound
 from reluctant.properties.weights import Sigma, WeightEntries, absolute_outputs, weight_entries
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
-from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Trial
+from reluctant.theory.underflow import smallest
 from reluctant.theory.verdicts import EvidenceKind
 
 ERROR_PROBABILITY = 1e-6
@@ -149,22 +149,32 @@ def _tangent_error(entries: WeightEntries) -> tuple[Tensor, Tensor]:
     sigmas = entries.sigmas[entries.live]
     step = torch.where(sigmas > 0, sigmas, 1.0)
     slopes = _reach(entries)
-    # A difference of outputs keeps the rounding of the whole outputs.
-    off = gamma(roundings(entries.net) + 3) * absolute_outputs(entries, step)[:, :, None] / step
+    # A difference of outputs keeps the rounding of the whole outputs, and is divided by the step.
+    weights = entries.weights(step)
+    whole = path_sum_bound(
+        entries.net, entries.x, entries.gates, weights=weights, passes=1, extra=3
+    )
+    off = whole[:, :, None] / step + smallest()
     crossed = torch.einsum("noe,moe->nm", slopes, off)
     size = torch.einsum("noe,moe->nm", slopes, slopes)
     summed = entries.patterns * slopes.shape[1] + len(step) + 8
-    return crossed + crossed.T + torch.einsum("noe,moe->nm", off, off) + gamma(summed) * size, size
+    carried = crossed + crossed.T + torch.einsum("noe,moe->nm", off, off)
+    return inner_product_bound(summed, size, carried), size
 
 
 def _outputs_of_all_patterns(entries: WeightEntries) -> Average:
     f = _outputs(entries, _all_patterns(entries))
     mean = torch.einsum("pno,pmo->nmo", f, f) / entries.patterns
-    values = absolute_outputs(entries, entries.sigmas[entries.live])
-    size = torch.einsum("no,mo->nmo", values, values)
-    return _complete(
-        entries, mean, gamma(2 * roundings(entries.net) + entries.patterns + 8) * size, size
+    sigmas = entries.sigmas[entries.live]
+    values = absolute_outputs(entries, sigmas)
+    weights = entries.weights(sigmas)
+    off = path_sum_bound(entries.net, entries.x, entries.gates, weights=weights, passes=1)
+    size, crossed, squared = (
+        torch.einsum("no,mo->nmo", left, right)
+        for left, right in ((values, values), (values, off), (off, off))
     )
+    carried = crossed + crossed.transpose(0, 1) + squared
+    return _complete(entries, mean, inner_product_bound(entries.patterns + 8, size, carried), size)
 
 
 def _complete(entries: WeightEntries, mean: Tensor, half_width: Tensor, size: Tensor) -> Average:

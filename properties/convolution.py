@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties import shifts
-from reluctant.properties.bounds import is_integral, output_tolerance
+from reluctant.properties.bounds import inner_product_bound, is_integral, output_tolerance
 from reluctant.properties.rotations import all_rotations, as_recorded, rotation_sum
 from reluctant.properties.shifts import Shift, kernel_bound, some, symmetry
 from reluctant.theory.kernels import npk
@@ -27,6 +27,7 @@ from reluctant.theory.pooled import (
 from reluctant.theory.rounding import absolute_output, gamma, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.symmetry import rotate
+from reluctant.theory.underflow import forward_underflow, smallest
 from reluctant.theory.verdicts import EvidenceKind
 
 _MANY = 24  # inputs among which ties are looked for
@@ -58,6 +59,9 @@ def tensors_shift_with_the_input(
     integral = is_integral(net, x, trial.gates, weights)
     sizes = {i: shifts.absolute(trial, i) for i in here.follows}
     tensors = {i: net.forward(x.double(), trial.gates, weights, output=i) for i in here.follows}
+    underflow = {
+        i: forward_underflow(net, x, trial.gates, dtype=x.dtype, output=i) for i in here.follows
+    }
     found = []
     for shift in some(trial, here.shifts):
         moved = move(x, shift)
@@ -69,7 +73,8 @@ def tensors_shift_with_the_input(
             left = net.forward(moved.double(), gates, weights, output=i)
             exact = integral and float(size.max()) < 2.0**53
             off = 4 * gamma(roundings(net, i) + 2, x.dtype) + slack
-            tolerance = 0.0 if exact else off * rotate(size, shift)
+            added = 4 * underflow[i]
+            tolerance = 0.0 if exact else rotate(off * size + added, shift)
             evidence = EvidenceKind.EXACT if exact else EvidenceKind.ROUNDING
             right, what = rotate(tensors[i], shift), "z(rot x) against rot z(x)"
             found.append(Comparison(left, right, tolerance, evidence, what=what))
@@ -114,7 +119,7 @@ def kernel_is_a_sum_over_rotations(
     if chain.by == "average":
         bound, _ = kernel_bound(trial, net)
         scale = 1.0 / chain.positions**2
-        bound = bound + scale * (off + 4 * gamma(4) * right.abs())
+        bound = bound + scale * (off + 4 * inner_product_bound(4, right.abs())) + smallest()
         left, what = npk(net, trial.x, output=0), "H against 1/n² times rotations added"
         found.append(Comparison(left, scale * right, bound, EvidenceKind.ROUNDING, what=what))
     return found

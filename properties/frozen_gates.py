@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
+from reluctant.properties.bounds import pair_underflow, path_sum_bound
 from reluctant.properties.own_gates import following_gates
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
@@ -48,7 +49,9 @@ def tangent_kernel_splits(
         [w.abs() for w in trial.weights],
         magnitudes=True,
     )
-    bound = 4 * gamma(4 * roundings(net), trial.x.dtype) * (size + feature.abs() + whole.abs())
+    added = pair_underflow(net, trial.x, trial.gates, dtype=trial.x.dtype)
+    relative = gamma(4 * roundings(net), trial.x.dtype)
+    bound = 4 * (relative * (size + feature.abs() + whole.abs()) + added)
     found = [
         Comparison(
             whole,
@@ -117,10 +120,8 @@ def output_is_multilinear(
         a, b, c = (net.forward(x, gates(trial, w), w) for w in (*ends, middle))
         absolute = [w.abs() for w in middle]
         absolute[k] = 2 * trial.weights[k].abs() + other.abs()
-        size = net.forward(
-            x.abs(), [g.abs() for g in trial.gates], absolute, constant=torch.abs, magnitudes=True
-        )
-        bound = 4 * gamma(roundings(net) + 4) * size
+        bound = path_sum_bound(net, x, trial.gates, weights=absolute, passes=4, extra=4)
+        bound = bound.reshape(a.shape)
         found.append(
             Comparison(
                 c, 2 * a - b, bound, EvidenceKind.ROUNDING, what=f"f on a line in {weight.name}"
@@ -156,10 +157,12 @@ def _descent(trial: Trial) -> Comparison:
         magnitudes=True,
     )
     scale = size + big.reshape(target.shape) * float(error.abs().max()) * rows.shape[1]
+    added = pair_underflow(net, x, trial.gates, trial.weights, extra=rows.numel()).sum()
+    added = added * max(1.0, float(error.abs().max()))
     return Comparison(
         change,
         right,
-        8 * gamma(4 * roundings(net) + rows.numel()) * scale,
+        8 * (gamma(4 * roundings(net) + rows.numel()) * scale + added),
         EvidenceKind.ROUNDING,
         what="e' against −K e",
     )

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
-from reluctant.properties.bounds import is_integral, kernel_tolerance, output_tolerance
+from reluctant.properties.bounds import (
+    inner_product_bound,
+    is_integral,
+    kernel_tolerance,
+    output_tolerance,
+)
 from reluctant.properties.orders import LAYERS_COMMUTE, commuting_layers
 from reluctant.properties.weights import evaluations
 from reluctant.theory.counts import rough_count
@@ -19,10 +24,11 @@ from reluctant.theory.kernels import npk
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates, Sum, Weighted
 from reluctant.theory.paths import Paths, paths
-from reluctant.theory.rounding import absolute_output, gamma, roundings
+from reluctant.theory.rounding import absolute_output, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.structure import dense_chain
 from reluctant.theory.tracing import trace
+from reluctant.theory.underflow import forward_underflow
 from reluctant.theory.verdicts import EvidenceKind
 
 _MOST_ORDERS = 6
@@ -85,7 +91,13 @@ def _undecided(trial: Trial, source: int, q: Tensor, x: Tensor) -> tuple[Tensor,
         return torch.zeros_like(q, dtype=torch.bool), EvidenceKind.EXACT
     count = roundings(part) + x[0].numel() + 4
     reach = 1.0 + x.flatten(1).abs().sum(1).reshape(-1, *[1] * (q.ndim - 1))
-    bound = 4 * gamma(count, trial.x.dtype) * (size + reach * at_zero)
+    added, added_at_zero = (
+        forward_underflow(part, inputs, gates, dtype=trial.x.dtype)
+        for inputs in (x, torch.zeros_like(x))
+    )
+    bound = 4 * inner_product_bound(
+        count, size + reach * at_zero, added + reach * added_at_zero, trial.x.dtype
+    )
     return q.abs() <= bound, EvidenceKind.ROUNDING
 
 

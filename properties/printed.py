@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average, output_average, tangent_average
-from reluctant.properties.bounds import are_integers, kernel_tolerance
+from reluctant.properties.bounds import are_integers, kernel_tolerance, pair_underflow
 from reluctant.properties.hadamard import gate_overlap, input_gram, layer_gates
 from reluctant.properties.laws import averaged
 from reluctant.properties.listing import few_paths
@@ -71,7 +71,9 @@ def pairs_of_paths_start_together(
     size = phi.abs() @ (magnitude @ magnitude.T) @ phi.abs().T
     gates = [g.double() for g in trial.gates]
     left = value_kernel(net, x, gates, trial.weights)
-    bound: Tensor | float = 4 * gamma(4 * (roundings(net) + len(start)) + rows.shape[1]) * size
+    count = 4 * (roundings(net) + len(start)) + rows.shape[1]
+    added = pair_underflow(net, x, gates, trial.weights, extra=count)
+    bound: Tensor | float = 4 * (gamma(count) * size + added)
     kind = EvidenceKind.ROUNDING
     if are_integers([x, *gates, *trial.weights]) and float(size.max()) < _EXACT_BELOW:
         bound, kind = 0.0, EvidenceKind.EXACT

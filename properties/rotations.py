@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from reluctant.properties.bounds import is_integral
+from reluctant.properties.bounds import is_integral, kernel_underflow
 from reluctant.properties.shifts import Shift
 from reluctant.theory.counts import count_paths
 from reluctant.theory.network import PathNetwork
@@ -64,7 +64,8 @@ def rotation_sum(
     if is_integral(net, trial.x, gates, []) and float(size.max()) < 2.0**53:
         return found, torch.zeros_like(found)
     additions = (trial.paths if few else 0) + trial.x[0].numel() + len(turned) + 8
-    return found, gamma(additions + 4 * roundings(net)) * size
+    added = (1 + additions) * kernel_underflow(net, trial.x, gates, output=0).max()
+    return found, gamma(additions + 4 * roundings(net)) * size + added
 
 
 def _listed(trial: Trial, turned: Sequence[Shift], chosen: Chosen) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from reluctant.theory.pooled import (
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Hypothesis, Trial
 from reluctant.theory.symmetry import ShiftSymmetry, shift_symmetry
+from reluctant.theory.underflow import forward_underflow
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 Shift = tuple[int, ...]
@@ -132,7 +133,7 @@ def soft_slack(trial: Trial) -> float:
     r"""Bound the relative change of a product of soft gates that are computed anew.
 
     A logistic gate obeys :math:`|\ln G(q) - \ln G(q')| \le \beta |q - q'|`, and two evaluations of
-    q differ by at most 2 γ_N times the sum of absolute contributions.
+    q differ by at most 2 γ_N times the sum of absolute contributions, and twice what underflow adds.
     """
     net, total, dtype = trial.net, 0.0, trial.x.dtype
     graph = {node.name: node for node in net.program.graph.nodes}
@@ -145,6 +146,9 @@ def soft_slack(trial: Trial) -> float:
         if slope and layer.source is not None:
             off = 2 * gamma(roundings(net, layer.source), dtype)
             off *= float(absolute(trial, layer.source).max())
+            off += 2 * float(
+                forward_underflow(net, trial.x, trial.gates, dtype=dtype, output=layer.source).max()
+            )
             total += slope * off + 8 * torch.finfo(dtype).eps
     return math.expm1(total)
 
@@ -184,8 +188,12 @@ def without_ties(trial: Trial, chain: PooledChain) -> Trial:
     exact = exact and float(size.max()) < _EXACT_BELOW
     if exact and net.gate_layers[layer].ties == "shared":
         return trial
-    off = 0.0 if exact else 2 * gamma(roundings(net, chain.pool), trial.x.dtype)
-    winning = compared + off * size >= (compared - off * size).amax(1, keepdim=True)
+    dtype = trial.x.dtype
+    off = 0.0 if exact else 2 * gamma(roundings(net, chain.pool), dtype) * size
+    if not exact:
+        added = forward_underflow(net, trial.x, trial.gates, dtype=dtype, output=chain.pool)
+        off = off + 2 * added.max()
+    winning = compared + off >= (compared - off).amax(1, keepdim=True)
     decided = ((winning & (below > 0)).any(1) & (winning.sum(1) > 1)).logical_not().all(1)
     if not bool(decided.any()):
         raise CannotTry("several positions attain the maximum at every input; try other inputs")

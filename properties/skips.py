@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
-from reluctant.properties.bounds import kernel_tolerance, output_tolerance
+from reluctant.properties.bounds import kernel_tolerance, kernel_underflow, output_tolerance
 from reluctant.properties.laws import averaged
 from reluctant.properties.own_gates import following_gates
 from reluctant.properties.thinning import thinned
@@ -306,7 +306,8 @@ def linear_network_counts_its_subnetworks(
     unit = flat @ flat.T / flat.shape[1]
     skips = len(identity_skips(net))
     size = kernel_magnitude(net, x, gates, variance=_by_fan_in(net), output=0)
-    bound = (len(law) + 2) ** 2 * gamma(4 * roundings(net) + 16) * size
+    added = kernel_underflow(net, x, gates, output=0)
+    bound = (len(law) + 2) ** 2 * (gamma(4 * roundings(net) + 16) * size + 3 * added)
     return [
         Comparison(whole, 2.0**skips * unit, bound, EvidenceKind.ROUNDING, what="H(σ²)"),
         Comparison(tangent, slopes(skips) * unit, bound, EvidenceKind.ROUNDING, what="Σ σ² ∂H/∂z"),

@@ -11,6 +11,7 @@ from torch.func import vmap
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average, tangent_average
+from reluctant.properties.bounds import path_sum_bound
 from reluctant.properties.dependence import (
     DRAWS,
     INDEPENDENT_LAW,
@@ -28,7 +29,6 @@ from reluctant.theory.kernels import ntk_law
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant
 from reluctant.theory.paths import Entry
-from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import (
     CannotTry,
     Comparison,
@@ -101,7 +101,9 @@ def words_of_a_part(trial: Trial) -> list[tuple[Entry, ...]]:
         return absolute_outputs(entries, row).sum()
 
     sums: Tensor = vmap(total, chunk_size=256)(bits.double())
-    negligible = entries.patterns * gamma(roundings(part.net) + 8) * sums[-1]
+    ones = entries.weights(torch.ones(count, dtype=torch.float64))
+    whole = path_sum_bound(entries.net, entries.x, entries.gates, weights=ones, passes=1, extra=8)
+    negligible = entries.patterns * whole.sum()
     for j in range(count):
         halves = sums.reshape(-1, 2, 2**j)
         sums = torch.stack([halves[:, 0], halves[:, 1] - halves[:, 0]], 1).flatten()

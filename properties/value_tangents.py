@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
-from reluctant.properties.bounds import spectral_tolerance
+from reluctant.properties.bounds import pair_underflow, spectral_tolerance
 from reluctant.properties.listing import few_paths
 from reluctant.theory.paths import Paths
 from reluctant.theory.rounding import gamma, roundings
@@ -54,11 +54,13 @@ def ntk_factors_through_the_values(
             size + phi[:, mine].abs() @ (magnitude[mine] @ magnitude[mine].T) @ phi[:, mine].abs().T
         )
     count = 4 * (roundings(trial.net) + len(listed.bundles)) + len(rows[0])
+    dtype = trial.x.dtype
+    added = pair_underflow(trial.net, trial.x, trial.gates, extra=count, dtype=dtype)
     return [
         Comparison(
             left,
             right,
-            2 * gamma(count, trial.x.dtype) * size,
+            2 * (gamma(count, dtype) * size + added),
             EvidenceKind.ROUNDING,
             what="automatic differentiation against Φᵀ V Φ",
         )

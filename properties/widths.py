@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from reluctant.theory.rounding import gamma
+from reluctant.properties.bounds import inner_product_bound
 from reluctant.theory.statements import Trial
 
 WIDTHS = (8, 16, 32, 64, 128)
@@ -262,4 +262,5 @@ def fitted_rate(samples: Samples, factor: float, products: Law) -> tuple[Tensor,
 def _rounding(samples: Samples) -> float:
     """Bound the rounding of a kernel in its natural size; products are float32."""
     longest = max(samples.widths[-1], samples.pair.x.shape[1])
-    return gamma(4 * samples.pair.depth * longest, torch.float32)
+    count = 4 * samples.pair.depth * longest
+    return float(inner_product_bound(count, torch.ones(()), dtype=torch.float32))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reluctant.models import Convolutional, make_conv
+from reluctant.properties.bounds import kernel_underflow
 from reluctant.reports.data import DataSet, digits
 from reluctant.reports.exhibits import Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Experiment, Profile
@@ -135,7 +136,8 @@ def _rounding_bound(network: Convolutional, x: Tensor) -> float:
     size = kernel_magnitude(net, x, gates)
     size = size if size.ndim == 2 else size.amax(2)
     norms = npk(net, x).diagonal().sqrt()
-    return float(2 * gamma(4 * roundings(net) + 8) * (size / torch.outer(norms, norms)).max())
+    bound = 2 * (gamma(4 * roundings(net) + 8) * size + kernel_underflow(net, x, gates).amax())
+    return float((bound / torch.outer(norms, norms)).max())
 
 
 def _picture(records: Sequence[Record]) -> Figure:

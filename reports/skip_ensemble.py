@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reluctant.models import make_residual
+from reluctant.properties.bounds import inner_product_bound, kernel_tolerance
 from reluctant.reports.data import digits
 from reluctant.reports.exhibits import (
     Cell,
@@ -34,7 +35,7 @@ from reluctant.reports.records import Record, group
 from reluctant.reports.style import BLUE, INK, make_axes
 from reluctant.reports.training import Recipe, train
 from reluctant.theory.kernels import kernel_magnitude, nngp_law, npk
-from reluctant.theory.rounding import absolute_output, gamma, output_bound, roundings
+from reluctant.theory.rounding import absolute_output, output_bound
 from reluctant.theory.structure import identity_skips
 from reluctant.theory.subnetworks import subnetwork, subsets
 from reluctant.theory.tracing import trace
@@ -150,9 +151,10 @@ def _taken_apart(module: nn.Module, x: Tensor) -> dict[str, Any]:
     with torch.no_grad():
         whole, output = npk(net, x), module(x)
     size = torch.tensor([len(kept) for kept in sets])
-    adding = gamma(len(sets))
-    kernel_bound = (2 * gamma(4 * roundings(net) + 8) + adding) * kernel_magnitude(net, x, gates)
-    bound = output_bound(net, x, gates) + adding * absolute_output(net, x, gates)
+    rounded, _ = kernel_tolerance(net, x, gates)
+    kernel_bound = rounded + inner_product_bound(len(sets), kernel_magnitude(net, x, gates))
+    whole_size = absolute_output(net, x, gates)
+    bound = output_bound(net, x, gates) + inner_product_bound(len(sets), whole_size)
     found = {
         "sizes": size.numpy(),
         "kernel": (_trace(kernels) / _trace(whole)).numpy(),

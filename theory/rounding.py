@@ -3,7 +3,8 @@ r"""A-priori rounding bounds: what floating point may do to a sum over paths.
 Every path's contribution goes through at most N roundings on its way to the output, so the computed
 value differs from the exact one by at most γ_N times the sum of absolute contributions, with
 γ_N = N u / (1 − N u) and u half the distance from 1 to the next number (Higham, *Accuracy and
-Stability of Numerical Algorithms*, lemma 3.1). No tolerance is ever chosen by hand.
+Stability of Numerical Algorithms*, lemma 3.1), and by what underflow adds
+(:mod:`reluctant.theory.underflow`). No tolerance is ever chosen by hand.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Gate, Gates, Scale, Sum, Weighted
+from reluctant.theory.underflow import forward_underflow
 
 
 def gamma(roundings: int, dtype: torch.dtype = torch.float64) -> float:
@@ -67,6 +69,9 @@ def output_bound(
 ) -> Tensor:
     r"""Bound the difference of two evaluations of a network with the same gates.
 
+    Each differs from the exact sum by at most γ_N A, with A the absolute contributions, and by what
+    underflow adds, R λ.
+
     Args:
         net: Network.
         x: Data.
@@ -76,7 +81,8 @@ def output_bound(
     Returns:
         Bound for every output entry, shape (n, \*output).
     """
-    return 2.0 * gamma(roundings(net), dtype) * absolute_output(net, x, gates)
+    size, added = absolute_output(net, x, gates), forward_underflow(net, x, gates, dtype=dtype)
+    return 2.0 * (gamma(roundings(net), dtype) * size + added)
 
 
 def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
@@ -114,6 +120,7 @@ def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
         if _all_integers([q, x, *weights]) and float(size.max()) < 2.0**53:
             continue
         bound = gamma(roundings(net, source), x.dtype) * size
+        bound = bound + forward_underflow(net, x, gates, dtype=x.dtype, output=source)
         if net.gate_layers[g].kind == "max":
             if q.shape[1] > 1:
                 best = q.topk(2, dim=1)
