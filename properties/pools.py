@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -58,21 +59,30 @@ class Pool:
         """Go through ``count`` trials, from number ``start`` on."""
         return islice(self, start, start + count)
 
-    def shrink(self, refutes: Callable[[Specimen], bool], position: int) -> Specimen | None:
+    def shrink(
+        self, refutes: Callable[[Specimen], bool], position: int, attempts: int = 400
+    ) -> Specimen | None:
         """Return the smallest specimen that Hypothesis finds like the one at a position.
 
         Args:
             refutes: Tells whether a specimen is still of interest.
             position: Number of a trial that is.
+            attempts: Largest number of specimens to ask it about, after the first of interest.
 
         Returns:
             None if the batch, drawn again, has none.
         """
         smallest: Specimen | None = None
+        known: dict[bytes, bool] = {}
+        spent = 0
 
         def attempt(specimen: Specimen) -> None:
-            nonlocal smallest
-            if refutes(specimen):
+            nonlocal smallest, spent
+            fingerprint = _fingerprint(specimen)
+            if fingerprint not in known:
+                spent += smallest is not None
+                known[fingerprint] = spent <= attempts and refutes(specimen)
+            if known[fingerprint]:
                 smallest = specimen
                 raise _Found
 
@@ -109,6 +119,14 @@ class Pool:
             suppress_health_check=_UNCHECKED,
         )
         seed(self.seed + batch)(quiet(drawn))()
+
+
+def _fingerprint(specimen: Specimen) -> bytes:
+    """Return what tells a specimen from others: Hypothesis shows the same one more than once."""
+    seen = hashlib.blake2b(repr((specimen.module, specimen.x.shape, specimen.seed)).encode())
+    for tensor in (*specimen.module.parameters(), *specimen.module.buffers(), specimen.x):
+        seen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return seen.digest()
 
 
 class _Found(AssertionError):

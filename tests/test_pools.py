@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reluctant.properties.catalogue import select
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES, Family, Specimen
 from reluctant.properties.judging import judge
 from reluctant.properties.pools import Pool, pool
 from reluctant.properties.verification import verify_family
@@ -66,3 +66,22 @@ def test_a_wrong_statement_is_refuted_by_a_small_specimen() -> None:
     x = torch.tensor(found.numbers["x"])
     assert int(x.count_nonzero()) == 1
     assert all(set(t.flatten().tolist()) <= {-1.0, 0.0, 1.0} for t in (*weights, x))
+
+
+def test_shrinking_stops_at_its_budget() -> None:
+    """The one of interest is found again, and no further specimen is asked about."""
+    specimens = Pool(DENSE, 11)
+    wanted = next(i for i, trial in enumerate(specimens.head(12)) if bool(trial.output.any()))
+    asked: list[object] = []
+
+    def refutes(specimen: Specimen) -> bool:
+        asked.append(specimen)
+        return bool(specimen.module(specimen.x).any())
+
+    first = specimens.shrink(refutes, wanted, attempts=0)
+    assert first is not None
+    assert len(asked) == wanted + 1
+    smaller = specimens.shrink(refutes, wanted)
+    assert smaller is not None
+    size = sum(p.numel() for p in smaller.module.parameters())
+    assert size <= sum(p.numel() for p in first.module.parameters())
