@@ -115,8 +115,13 @@ def _booked(shape: Shape, hard: bool = True) -> tuple[SymbolicNetwork, GateBook]
     return symbolic, GateBook(symbolic.free, hard=hard)
 
 
-def equivariant(shapes: Shapes = _circular) -> Proof:
-    """Make the proof that tensors shift with the input, and outputs do not change."""
+def equivariant(shapes: Shapes = _circular, alike: bool = True) -> Proof:
+    """Make the proof that tensors shift with the input, and outputs do not change.
+
+    Args:
+        shapes: Networks.
+        alike: Whether weights and gates are the same function at every position.
+    """
 
     def tensors() -> Iterator[Identity]:
         for shape in shapes():
@@ -147,14 +152,17 @@ def equivariant(shapes: Shapes = _circular) -> Proof:
         w, x, q = sympy.IndexedBase("w"), sympy.Function("x"), sympy.Function("q")
 
         def convolved(t: Callable[[sympy.Expr], sympy.Expr]) -> sympy.Expr:
-            return sympy.Sum(w[k] * t(i + k), (k, 0, last))
+            return sympy.Sum((w[k] if alike else w[k, i]) * t(i + k), (k, 0, last))
 
         left = convolved(lambda place: x(place + r))
         right = convolved(x).subs(i, i + r)
         yield Identity(left, right, label=r"z(\mathrm{rot}(x, r))(i)")
-        gate = sympy.Function("g")
-        moved = gate(q(i + r)) * q(i + r)
-        yield Identity(moved, (gate(q(i)) * q(i)).subs(i, i + r))
+
+        def gated(t: Callable[[sympy.Expr], sympy.Expr]) -> sympy.Expr:
+            gate = sympy.Function("g")
+            return (gate(t(i)) if alike else gate(t(i), i)) * t(i)
+
+        yield Identity(gated(lambda place: q(place + r)), gated(q).subs(i, i + r))
 
     steps = (
         Step(
@@ -337,8 +345,14 @@ def _maxima() -> tuple[Shape, ...]:
     )
 
 
-def max_pool(some: Some = _all, shapes: Shapes = _maxima) -> Proof:
-    """Make the proof that a maximum keeps the kernel invariant, and that it is a sum of overlaps."""
+def max_pool(some: Some = _all, gates: Gates = _of_the_shifted, shapes: Shapes = _maxima) -> Proof:
+    """Make the proof that a maximum keeps the kernel invariant, and that it is a sum of overlaps.
+
+    Args:
+        some: Which rotations are added.
+        gates: Gates and winners at the shifted input.
+        shapes: Networks.
+    """
 
     def identities() -> Iterator[Identity]:
         for shape in shapes():
@@ -351,7 +365,7 @@ def max_pool(some: Some = _all, shapes: Shapes = _maxima) -> Proof:
             "A winner is named by its entry and by those it is compared with, so without ties "
             "winners rotate with the input.",
             r"H(\mathrm{rot}(x, r), y) = H(x, y)",
-            lambda: _invariance(shapes, _of_the_shifted, True),
+            lambda: _invariance(shapes, gates, True),
         ),
         Step(
             "The kernel read off the expanded outputs against overlaps of listed paths: winners "
@@ -388,6 +402,7 @@ FAULTS: dict[str, tuple[Mutant, ...]] = {
     "conv.equivariant": (
         Mutant("zero padding", {"shapes": _zero_padded}),
         Mutant("flattened", {"shapes": _flattened}),
+        Mutant("weights that differ by position", {"alike": False}),
     ),
     "conv.npk-rotation-sum": (
         Mutant("only r = 0", {"some": _only_none}),
@@ -402,5 +417,8 @@ FAULTS: dict[str, tuple[Mutant, ...]] = {
         Mutant("a ramp as value input", {"shapes": _fed_with_a_ramp}),
         Mutant("zero padding", {"shapes": _gated_zero_padded}),
     ),
-    "conv.max-pool": (Mutant("only r = 0", {"some": _only_none}),),
+    "conv.max-pool": (
+        Mutant("only r = 0", {"some": _only_none}),
+        Mutant("winners recorded before the shift", {"gates": _of_the_unshifted}),
+    ),
 }

@@ -52,12 +52,15 @@ def _composed(symbolic: SymbolicNetwork, layer: int) -> list[PolyElement]:
     return [symbolic.ring.from_expr(sympy.expand(q)) for q in column]
 
 
-def primal_linear(shapes: Shapes = _linear_shapes, chains: Shapes = _chains) -> Proof:
+def primal_linear(
+    shapes: Shapes = _linear_shapes, chains: Shapes = _chains, both_on: bool = True
+) -> Proof:
     """Make the proof that gates are half-spaces and regions of paths convex.
 
     Args:
         shapes: Gated networks.
         chains: Fully connected ones among them, without biases.
+        both_on: Whether a gate is on at both ends, or at one.
     """
 
     def matrices() -> Iterator[Identity]:
@@ -83,7 +86,8 @@ def primal_linear(shapes: Shapes = _linear_shapes, chains: Shapes = _chains) -> 
                     yield Identity(q, t * a + (1 - t) * b, shape.words, "q(t x + (1 - t) y)")
 
     def convex() -> Iterator[Identity]:
-        q, other, t, rest = sympy.symbols("q q' t s", positive=True)
+        q, t, rest = sympy.symbols("q t s", positive=True)
+        other = sympy.Symbol("q'", positive=True) if both_on else sympy.Symbol("q'", real=True)
         one = sympy.Integer(1)
         yield Identity(sympy.sign(t * q + rest * other), one, label="sign(t q + s q')")
 
@@ -123,5 +127,6 @@ FAULTS: dict[str, tuple[Mutant, ...]] = {
     "dlgn.primal-linear": (
         Mutant("ReLUs between the feature layers", {"shapes": _through_relus}),
         Mutant("ReLUs in a composed map", {"chains": _through_relus}),
+        Mutant("on at one end only", {"both_on": False}),
     ),
 }

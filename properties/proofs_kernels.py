@@ -41,13 +41,19 @@ def _all_but_one(layers: Sequence[int]) -> Sequence[int]:
     return layers[1:]
 
 
-def overlap(symbolic: SymbolicNetwork, layers: Layers = _all) -> PolyElement:
-    """Return Λ, the product over the layers of ⟨G_l, G_l'⟩."""
+def overlap(symbolic: SymbolicNetwork, layers: Layers = _all, both: bool = True) -> PolyElement:
+    """Return Λ, the product over the layers of ⟨G_l, G_l'⟩.
+
+    Args:
+        symbolic: Network.
+        layers: Which layers are multiplied.
+        both: False counts the gates of the first input only, a fault.
+    """
     g, h = symbolic.gates
     product = symbolic.ring.one
     for layer in layers(tuple(g)):
         pairs = zip(g[layer], h[layer], strict=True)
-        product = product * symbolic.ring.add([a * b for a, b in pairs])
+        product = product * symbolic.ring.add([a * b if both else a for a, b in pairs])
     return product
 
 
@@ -64,21 +70,27 @@ def at_one(symbolic: SymbolicNetwork, law: PolyElement) -> PolyElement:
     return substituted(law, dict.fromkeys(symbolic.variance.values(), 1))
 
 
-def npk_hadamard(layers: Layers = _all, shapes: Shapes = chains) -> Proof:
-    """Make the proof that H = Σ ⊙ Λ."""
+def npk_hadamard(layers: Layers = _all, both: bool = True, shapes: Shapes = chains) -> Proof:
+    """Make the proof that H = Σ ⊙ Λ.
+
+    Args:
+        layers: Layers that Λ has.
+        both: Whether Λ has the gates of both inputs.
+        shapes: Fully connected networks.
+    """
 
     def one_layer() -> Iterator[Identity]:
         i, w = sympy.Symbol("i", integer=True), sympy.Symbol("w", integer=True, positive=True)
         g, h = sympy.IndexedBase("g"), sympy.IndexedBase("h")
         kernel = sympy.Symbol("U_l")
         whole = sympy.Sum(g[i] * h[i] * kernel, (i, 1, w))
-        gates = sympy.Sum(g[i] * h[i], (i, 1, w))
+        gates = sympy.Sum(g[i] * h[i] if both else g[i], (i, 1, w))
         yield Identity(whole, kernel * gates, label="U_{l+1}")
 
     def all_layers() -> Iterator[Identity]:
         for shape in shapes():
             symbolic = shape.symbols()
-            right = input_gram(symbolic) * overlap(symbolic, layers)
+            right = input_gram(symbolic) * overlap(symbolic, layers, both)
             yield Identity(read_off(symbolic), right, shape.words, "H(x, y)")
 
     steps = (
@@ -226,6 +238,7 @@ PROOFS: dict[str, Callable[..., Proof]] = {
 FAULTS: dict[str, tuple[Mutant, ...]] = {
     "dual.npk-hadamard": (
         Mutant("one layer left out", {"layers": _all_but_one}),
+        Mutant("gates of one input", {"both": False}),
         Mutant("biases", {"shapes": _biased}),
     ),
     "dual.npk-overlap": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import sympy
 from sympy.polys.rings import PolyElement
@@ -124,6 +125,19 @@ def _one_layer_more(n: sympy.Expr, w: sympy.Expr, d: sympy.Expr) -> sympy.Expr:
     return n * w**d
 
 
+def _pooled_count(
+    positions: sympy.Expr, channels: sympy.Expr, window: sympy.Expr, w: sympy.Expr
+) -> Callable[[sympy.Expr, sympy.Expr], sympy.Expr]:
+    """Return the number of paths by the numbers of convolutions and of dense layers."""
+    return lambda cv, fc: channels * positions * (window * w) ** cv * w ** (fc - 1)
+
+
+def _without_positions(
+    positions: sympy.Expr, channels: sympy.Expr, window: sympy.Expr, w: sympy.Expr
+) -> Callable[[sympy.Expr, sympy.Expr], sympy.Expr]:
+    return _pooled_count(sympy.Integer(1), channels, window, w)
+
+
 def _all_ones(shape: Shape) -> tuple[int, list[int]]:
     """Return the number of paths to the first output, and the sizes of its bundles."""
     symbolic = shape.symbols(examples=1)
@@ -131,11 +145,17 @@ def _all_ones(shape: Shape) -> tuple[int, list[int]]:
     return sum(found), found
 
 
-def path_count(count: Count = _chain_count) -> Proof:
+def path_count(
+    count: Count = _chain_count,
+    pooled_count: Callable[..., Any] = _pooled_count,
+    ends: int = 2,
+) -> Proof:
     """Make the proof of the three path counts.
 
     Args:
         count: Number of paths of a chain, of inputs, width and depth.
+        pooled_count: Number of paths of convolutions that are pooled.
+        ends: Number of blocks without a skip.
     """
     n, w, k, c = sympy.symbols("n_in w w_cv c_in", positive=True, integer=True)
     depth, other, m = sympy.symbols("d d_fc m", positive=True, integer=True)
@@ -150,7 +170,7 @@ def path_count(count: Count = _chain_count) -> Proof:
         yield Identity(convolved.subs(depth, 1), c * k)
         yield Identity(convolved.subs(depth, depth + 1), w * k * convolved)
         whole = n * convolved * w**other
-        yield Identity(whole, c * n * (k * w) ** depth * w ** (other - 1), label="P")
+        yield Identity(whole, pooled_count(n, c, k, w)(depth, other), label="P")
 
     def skips() -> Iterator[Identity]:
         b, i = sympy.symbols("b i", positive=True, integer=True)
@@ -160,7 +180,8 @@ def path_count(count: Count = _chain_count) -> Proof:
         block = _chain_count(n, w, m)
         for size in range(1, 6):
             total = sum(
-                sympy.binomial(size, j) * _chain_count(n, w, (j + 2) * m) for j in range(size + 1)
+                sympy.binomial(size, j) * _chain_count(n, w, (j + ends) * m)
+                for j in range(size + 1)
             )
             powers = sum(sympy.binomial(size, j) * t**j for j in range(size + 1))
             yield Identity((1 + t) ** size, powers)
@@ -267,8 +288,13 @@ def _own_gates() -> Sequence[Shape]:
     return (dense(2, 2, 2, 1),)
 
 
-def dual_linear(shapes: Shapes = _gated_shapes) -> Proof:
-    """Make the proof that outputs of gated networks are linear in the path values."""
+def dual_linear(shapes: Shapes = _gated_shapes, gates: Turn = _as_they_are) -> Proof:
+    """Make the proof that outputs of gated networks are linear in the path values.
+
+    Args:
+        shapes: Gated networks.
+        gates: Gates of the paths, from those of the network.
+    """
 
     def features_are_free() -> Iterator[Identity]:
         for shape in shapes():
@@ -285,14 +311,14 @@ def dual_linear(shapes: Shapes = _gated_shapes) -> Proof:
         for shape in shapes():
             symbolic = shape.symbols()
             left = symbolic.forward(symbolic.x[0], symbolic.gates[0])[0]
-            right = sum_over_bundles(symbolic, symbolic.gates[0])
+            right = sum_over_bundles(symbolic, gates(symbolic.gates[0]))
             yield Identity(left, right, shape.words, "f(x)")
 
     def kernel() -> Iterator[Identity]:
         for shape in shapes():
             symbolic = shape.symbols()
             (x, y), (g, h) = symbolic.x, symbolic.gates
-            right = at_one(symbolic, bundle_law(symbolic, x, g, y, h))
+            right = at_one(symbolic, bundle_law(symbolic, x, gates(g), y, h))
             yield Identity(read_off(symbolic), right, shape.words, "H(x, y)")
 
     steps = (
@@ -335,6 +361,13 @@ PROOFS: dict[str, Callable[..., Proof]] = {
 }
 FAULTS: dict[str, tuple[Mutant, ...]] = {
     "dual.inner-product": (Mutant("one gate flipped", {"gates": _one_flipped}),),
-    "dual.path-count": (Mutant("one layer more", {"count": _one_layer_more}),),
-    "dlgn.dual-linear": (Mutant("own gates", {"shapes": _own_gates}),),
+    "dual.path-count": (
+        Mutant("one layer more", {"count": _one_layer_more}),
+        Mutant("positions not counted", {"pooled_count": _without_positions}),
+        Mutant("one block less", {"ends": 1}),
+    ),
+    "dlgn.dual-linear": (
+        Mutant("own gates", {"shapes": _own_gates}),
+        Mutant("one gate flipped", {"gates": _one_flipped}),
+    ),
 }

@@ -41,15 +41,11 @@ def gate_repeat(rescale: Rescale = _variance_over) -> Proof:
 
     def any_depth() -> Iterator[Identity]:
         d, m = sympy.symbols("d m", positive=True, integer=True)
-        z, kernel = sympy.symbols("z H", positive=True)
-        left = times_depth(d, rescale(z, m)) * m ** (d - 1) * kernel
-        yield Identity(left, times_depth(d, z) * kernel, label=r"d \sigma_{(m)}^{2(d-1)} H_{(m)}")
-
-    def one_layer() -> Iterator[Identity]:
-        k, m = sympy.symbols("k m", integer=True, positive=True)
-        once = sympy.Symbol("L")
-        label = r"\langle G_{(m)}(x), G_{(m)}(y) \rangle"
-        yield Identity(sympy.Sum(once, (k, 1, m)), m * once, label=label)
+        z, once, k = sympy.symbols("z L k", positive=True)
+        repeated = sympy.Sum(once, (k, 1, m)).doit()
+        left = times_depth(d, rescale(z, m)) * repeated ** (d - 1)
+        right = times_depth(d, z) * once ** (d - 1)
+        yield Identity(left, right, label=r"d \sigma_{(m)}^{2(d-1)} \Lambda_{(m)}")
 
     def expanded() -> Iterator[Identity]:
         for sizes in _SIZES:
@@ -69,12 +65,8 @@ def gate_repeat(rescale: Rescale = _variance_over) -> Proof:
 
     steps = (
         Step(
-            "A layer whose gates are repeated $m$ times has $m$ times the overlap $L$.",
-            r"\langle G_{(m)}(x), G_{(m)}(y) \rangle = m \langle G(x), G(y) \rangle",
-            one_layer,
-        ),
-        Step(
-            "So $H_{(m)} = m^{d-1} H$ with $d - 1$ layers of gates, which the variances take away.",
+            "A layer whose gates are repeated $m$ times has the overlap $L$ added $m$ times, so with "
+            "$d - 1$ layers of gates $H_{(m)} = m^{d-1} H$, which the variances take away.",
             r"d \, (\sigma^2 / m)^{d-1} \, m^{d-1} H = d \, \sigma^{2(d-1)} H",
             any_depth,
         ),
@@ -94,8 +86,8 @@ def gate_repeat(rescale: Rescale = _variance_over) -> Proof:
         symbols=(*SYMBOLS, ("m", "how often each gate is repeated"), ("d", "depth")),
         steps=steps,
         conclusion=(
-            "The first two steps are for any widths, depth and number of repeats, by "
-            "dual.npk-hadamard and ntk.fc-expectation; the third expands them on the networks named."
+            "The first step is for any widths, depth and number of repeats, by "
+            "dual.npk-hadamard and ntk.fc-expectation; the second expands it on the networks named."
         ),
     )
 
@@ -122,12 +114,16 @@ def _over_gates(
     )
 
 
-def bernoulli_gates(hard: bool = True, one_mask: bool = False) -> Proof:
+def bernoulli_gates(
+    hard: bool = True, one_mask: bool = False, by_mean: bool = True, others: int = -1
+) -> Proof:
     """Make the proof of the average overlaps of random gates, and of the spectrum.
 
     Args:
         hard: Whether g² = g is used.
         one_mask: Whether all inputs share their gates.
+        by_mean: Whether the variance of the weights has the probability of gates in it.
+        others: The largest eigenvalue is 1 + (n + others) a.
     """
     d, w = sympy.symbols("d w", positive=True, integer=True)
     mu = sympy.Symbol("mu", positive=True)
@@ -157,17 +153,19 @@ def bernoulli_gates(hard: bool = True, one_mask: bool = False) -> Proof:
 
     def scaled() -> Iterator[Identity]:
         for chance, right in ((mu, sympy.Integer(1)), (mu**2, mu ** (d - 1))):
-            left = (1 / (mu * w)) ** (d - 1) * (chance * w) ** (d - 1)
+            variance = 1 / (mu * w) if by_mean else 1 / w
+            left = variance ** (d - 1) * (chance * w) ** (d - 1)
             yield Identity(sympy.powsimp(sympy.expand_power_base(left)), right, label="E[K] / d")
 
     def spectrum() -> Iterator[Identity]:
         n = sympy.Symbol("n", integer=True, positive=True)
-        yield Identity(1 + sympy.Sum(a, (sympy.Symbol("i"), 1, n - 1)).doit(), 1 + (n - 1) * a)
+        row = 1 + sympy.Sum(a, (sympy.Symbol("i"), 1, n - 1)).doit()
+        yield Identity(row, 1 + (n + others) * a, label=r"\lambda_1")
         x = sympy.Symbol("lambda")
         for size in range(2, 6):
             matrix = sympy.Matrix(size, size, lambda i, j: 1 if i == j else a)
             left = matrix.charpoly(x).as_expr()
-            right = (x - 1 - (size - 1) * a) * (x - 1 + a) ** (size - 1)
+            right = (x - 1 - (size + others) * a) * (x - 1 + a) ** (size - 1)
             yield Identity(left, right, label=rf"\det(\lambda - K)_{{n = {size}}}")
 
     steps = (
@@ -222,5 +220,7 @@ FAULTS: dict[str, tuple[Mutant, ...]] = {
     "ntk.bernoulli-gates": (
         Mutant("gates that are not idempotent", {"hard": False}),
         Mutant("one mask for all inputs", {"one_mask": True}),
+        Mutant("variance 1/w", {"by_mean": False}),
+        Mutant("n for n - 1", {"others": 0}),
     ),
 }

@@ -90,18 +90,27 @@ def _pair_shapes() -> tuple[Shape, ...]:
     )
 
 
-def path_decoupling(coefficient: Coefficient = times_depth, shapes: Shapes = _pair_shapes) -> Proof:
-    """Make the proof that tangents of different paths are orthogonal on average."""
+def path_decoupling(
+    coefficient: Coefficient = times_depth, shapes: Shapes = _pair_shapes, centred: bool = True
+) -> Proof:
+    """Make the proof that tangents of different paths are orthogonal on average.
+
+    Args:
+        coefficient: Norm of a path's tangent, of its depth and the variance.
+        shapes: Networks.
+        centred: Whether the mean of a weight is 0.
+    """
 
     def different() -> Iterator[Identity]:
-        w, z, t = sympy.symbols("w z t")
-        u = sympy.Symbol("u")
+        w, z, t, u = sympy.symbols("w z t u")
+        average = 0 if centred else sympy.Symbol("m")
         a, b = sympy.Function("A")(u), sympy.Function("B")(u)
         # v_p = w A and v_q = B; t marks pairs of one path, whose mean does not vanish.
         along_u = (w * a.diff(u)) * (b.diff(u) + t * w * a.diff(u))
         along_w = sympy.diff(w * a, w) * sympy.diff(b + t * w * a, w)
         polynomial = sympy.Poly(sympy.expand(along_u), w)
-        left = polynomial.coeff_monomial(1) + z * polynomial.coeff_monomial(w**2) + along_w
+        left = polynomial.coeff_monomial(1) + average * polynomial.coeff_monomial(w)
+        left += z * polynomial.coeff_monomial(w**2) + along_w
         right = t * (z * a.diff(u) ** 2 + a**2)
         yield Identity(left, right, label=r"E_w \langle \nabla v_p, \nabla (v_q + t v_p) \rangle")
 
@@ -282,6 +291,7 @@ FAULTS: dict[str, tuple[Mutant, ...]] = {
         Mutant("d missing", {"coefficient": without_depth}),
         Mutant("sigma^(2d)", {"coefficient": power_of_depth}),
         Mutant("a layer used twice", {"shapes": _tied}),
+        Mutant("weights whose mean is not 0", {"centred": False}),
     ),
     "ntk.fc-expectation": (
         Mutant("d missing", {"coefficient": without_depth}),
