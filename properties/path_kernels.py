@@ -80,13 +80,23 @@ def _activity_of_one(listed: Paths, output: int) -> Tensor:
     return torch.stack([t[:, None].expand(n, n) for t in totals])
 
 
+def _of_both(x: Tensor) -> Tensor:
+    return x[:, None] * x
+
+
+def _of_the_first(x: Tensor) -> Tensor:
+    return (x * x)[:, None].expand(-1, len(x), -1)
+
+
 def npk_is_a_sum_of_overlaps(
-    trial: Trial, overlap: Callable[[Paths, int], Tensor] = _activity_of_both
+    trial: Trial,
+    overlap: Callable[[Paths, int], Tensor] = _activity_of_both,
+    signal: Callable[[Tensor], Tensor] = _of_both,
 ) -> Sequence[Comparison]:
     """Compare the propagated kernel with Σ_i x(i) x'(i) overlap(i, x, x'), paths listed."""
     listed = few_paths(trial)
     bound, kind = kernel_tolerance(trial.net, trial.x, trial.gates, output=0)
-    right = torch.einsum("ni,mi,inm->nm", listed.x, listed.x, overlap(listed, 0))
+    right = torch.einsum("nmi,inm->nm", signal(listed.x), overlap(listed, 0))
     return [
         Comparison(
             npk(trial.net, trial.x, output=0),
@@ -112,7 +122,10 @@ NPK_OVERLAP = Statement(
         needs.DATA_INPUT,
     ),
     claim=npk_is_a_sum_of_overlaps,
-    mutants=(Mutant("paths that one of both activates", {"overlap": _activity_of_one}),),
+    mutants=(
+        Mutant("paths that one of both activates", {"overlap": _activity_of_one}),
+        Mutant("x(i)² for x(i) x'(i)", {"signal": _of_the_first}),
+    ),
     controls="Bundles of several paths (global pooling).",
 )
 

@@ -27,20 +27,22 @@ def _with_a_flip(trial: Trial) -> list[Tensor]:
 
 
 def output_is_feature_times_value(
-    trial: Trial, gates: Callable[[Trial], list[Tensor]] = _recorded
+    trial: Trial,
+    gates: Callable[[Trial], list[Tensor]] = _recorded,
+    data: Callable[[Tensor], Tensor] = torch.clone,
 ) -> Sequence[Comparison]:
     """Compare the module's own output with ⟨φ(x), v⟩."""
-    net, recorded = trial.net, gates(trial)
+    net, recorded, x = trial.net, gates(trial), data(trial.x)
     bound, kind = output_tolerance(net, trial.x, trial.gates)
     if rough_count(net) <= trial.paths:
-        right = paths(net, trial.x, gates=recorded, limit=trial.paths).output()
+        right = paths(net, x, gates=recorded, limit=trial.paths).output()
         if right.shape[1] < trial.output.shape[1]:  # outputs that no path reaches
             right = torch.cat(
                 [right, right.new_zeros(len(right), trial.output.shape[1] - right.shape[1])], 1
             )
         what = "module against listed paths"
     else:
-        right = net.forward(trial.x.double(), recorded, trial.weights).reshape(trial.x.shape[0], -1)
+        right = net.forward(x.double(), recorded, trial.weights).reshape(x.shape[0], -1)
         what = "module against paths with recorded gates"
     return [Comparison(trial.output, right, bound, kind, what=what)]
 
@@ -53,7 +55,10 @@ INNER_PRODUCT = Statement(
     sources=("npf, section 2", "dlgn, section 3"),
     hypotheses=(),
     claim=output_is_feature_times_value,
-    mutants=(Mutant("one layer of gates flipped", {"gates": _with_a_flip}),),
+    mutants=(
+        Mutant("one layer of gates flipped", {"gates": _with_a_flip}),
+        Mutant("the input's factor left out of φ", {"data": torch.ones_like}),
+    ),
     controls="GELU, softmax attention and batch norm in training mode are refused by name.",
 )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ def _layers(trial: Trial) -> list[HiddenLayer]:
     return layers
 
 
-def network_is_homogeneous(trial: Trial, factor: float = 2.0) -> Sequence[Comparison]:
+def network_is_homogeneous(
+    trial: Trial, factor: float = 2.0, degree: int = 1
+) -> Sequence[Comparison]:
     """Compare gates, output and kernel at c x with those at x; c is a power of two, so exactly."""
     scaled = factor * trial.x
     other = trial.net.gates(scaled)
@@ -47,7 +50,7 @@ def network_is_homogeneous(trial: Trial, factor: float = 2.0) -> Sequence[Compar
     ]
     found.append(Comparison(output, factor * trial.output, 0.0, exact, what="f(cx) against c f(x)"))
     found.append(
-        Comparison(mixed, factor * kernel, 0.0, exact, what="H(cx, x') against c H(x, x')")
+        Comparison(mixed, factor**degree * kernel, 0.0, exact, what="H(cx, x') against c H(x, x')")
     )
     return found
 
@@ -61,18 +64,35 @@ HOMOGENEOUS = Statement(
     hypotheses=(needs.OWN_GATES, needs.HARD_GATES, needs.DATA_INPUT, needs.BIAS_FREE),
     claim=network_is_homogeneous,
     uses_kernel=True,
-    mutants=(Mutant("c < 0", {"factor": -2.0}),),
+    mutants=(
+        Mutant("c < 0", {"factor": -2.0}),
+        Mutant("c² for c in the kernel", {"degree": 2}),
+    ),
     controls="Biases; soft gates.",
     note="So the labels (x, 1), (2x, −1) cannot be fitted.",
 )
 
 
-def relu_network_is_a_gated_network(trial: Trial, gate: GateForm = HARD) -> Sequence[Comparison]:
+def _with_other_signs(module: nn.Module) -> nn.Module:
+    """Return a copy of a module with the signs of its weights turned."""
+    twin = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.neg_()
+    return twin
+
+
+def relu_network_is_a_gated_network(
+    trial: Trial,
+    gate: GateForm = HARD,
+    features: Callable[[nn.Module], nn.Module] | None = None,
+) -> Sequence[Comparison]:
     """Compare the module with its gated twin whose two networks share all weights."""
-    twin = to_dgn(trial.module, trial.x, shared=True, gate=gate)
-    other = _output(twin, trial.x, trial.output)
+    other = None if features is None else features(trial.module)
+    twin = to_dgn(trial.module, trial.x, shared=other is None, features=other, gate=gate)
+    output = _output(twin, trial.x, trial.output)
     bound, kind = output_tolerance(trial.net, trial.x, trial.gates)
-    return [Comparison(trial.output, other, bound, kind, what="module against its gated twin")]
+    return [Comparison(trial.output, output, bound, kind, what="module against its gated twin")]
 
 
 RELU_IS_DGN = Statement(
@@ -84,12 +104,28 @@ RELU_IS_DGN = Statement(
     hypotheses=(needs.GATED, needs.OWN_RELUS),
     claim=relu_network_is_a_gated_network,
     revisits_gates=True,
-    mutants=(Mutant("soft gates", {"gate": Soft(4.0)}),),
+    mutants=(
+        Mutant("soft gates", {"gate": Soft(4.0)}),
+        Mutant("features with weights of their own", {"features": _with_other_signs}),
+    ),
     controls="Soft gates.",
 )
 
 
-def units_can_be_permuted(trial: Trial, columns: bool = True) -> Sequence[Comparison]:
+def _left_behind(trial: Trial, moved: nn.Module) -> Tensor:
+    """Return the output of the moved weights at the gates as they were."""
+    weights = trace(moved, trial.x).weight_values()
+    output = trial.net.forward(trial.x.double(), trial.gates, weights)
+    return output.reshape(trial.output.shape)
+
+
+def _run(trial: Trial, moved: nn.Module) -> Tensor:
+    return _output(moved, trial.x, trial.output)
+
+
+def units_can_be_permuted(
+    trial: Trial, columns: bool = True, run: Callable[[Trial, nn.Module], Tensor] = _run
+) -> Sequence[Comparison]:
     """Compare output and kernel before and after units change places, their weights with them."""
     found = []
     bound, kind = output_tolerance(trial.net, trial.x, trial.gates)
@@ -99,7 +135,7 @@ def units_can_be_permuted(trial: Trial, columns: bool = True) -> Sequence[Compar
         if layer.units > 1 and bool((order == torch.arange(layer.units)).all()):
             order = order.flip(0)
         moved = permuted(trial.net, layer, order, columns=columns)
-        output = _output(moved, trial.x, trial.output)
+        output = run(trial, moved)
         found.append(Comparison(trial.output, output, bound, kind, what="f before and after"))
         found.append(
             Comparison(
@@ -123,16 +159,22 @@ PERMUTE_UNITS = Statement(
     claim=units_can_be_permuted,
     uses_kernel=True,
     revisits_gates=True,
-    mutants=(Mutant("units moved without their outgoing weights", {"columns": False}),),
+    mutants=(
+        Mutant("units moved without their outgoing weights", {"columns": False}),
+        Mutant("units moved without their gates", {"run": _left_behind}),
+    ),
     controls="Permuting gates alone changes f (and not H).",
 )
 
 
-def units_can_be_rescaled(trial: Trial, factor: float = 2.0) -> Sequence[Comparison]:
+def units_can_be_rescaled(
+    trial: Trial, factor: float = 2.0, columns: bool = True
+) -> Sequence[Comparison]:
     """Compare output, gates and kernel bit for bit after a unit is scaled by a power of two."""
     found = []
     for layer in _layers(trial):
-        moved = rescaled(trial.net, layer, trial.integer(0, layer.units), factor)
+        unit = trial.integer(0, layer.units)
+        moved = rescaled(trial.net, layer, unit, factor, columns=columns)
         other = trace(moved, trial.x)
         output = _output(moved, trial.x, trial.output)
         exact = EvidenceKind.EXACT
@@ -160,7 +202,10 @@ RESCALE = Statement(
     hypotheses=(needs.GATED, needs.OWN_GATES, needs.HARD_GATES, needs.FREE_UNITS),
     claim=units_can_be_rescaled,
     uses_kernel=True,
-    mutants=(Mutant("negative c", {"factor": -2.0}),),
+    mutants=(
+        Mutant("negative c", {"factor": -2.0}),
+        Mutant("outgoing weights left as they are", {"columns": False}),
+    ),
     controls="Negative c; a unit before a batch norm or on a residual stream.",
     note="With c a power of two the identity is bit for bit.",
 )

@@ -170,8 +170,18 @@ def permuted(
     return module
 
 
-def rescaled(net: PathNetwork, layer: HiddenLayer, unit: int, factor: float) -> nn.Module:
-    """Return a copy of the module with a unit's incoming weights times, and outgoing over, a factor."""
+def rescaled(
+    net: PathNetwork, layer: HiddenLayer, unit: int, factor: float, *, columns: bool = True
+) -> nn.Module:
+    """Return a copy of the module with a unit's incoming weights times, and outgoing over, a factor.
+
+    Args:
+        net: Network of the module.
+        layer: Layer of units.
+        unit: Which of them.
+        factor: What incoming weights are multiplied by.
+        columns: False forgets the outgoing weights (a fault, for tests).
+    """
     module = copy.deepcopy(net.module)
     parameters = dict(module.named_parameters())
     with torch.no_grad():
@@ -181,7 +191,7 @@ def rescaled(net: PathNetwork, layer: HiddenLayer, unit: int, factor: float) -> 
             _store(parameters[net.weights[k].name], net.weights[k].entries, moved)
         outgoing = net.weights[layer.outgoing]
         values = outgoing.value().detach().clone()
-        values[:, layer.unit == unit] /= factor
+        values[:, layer.unit == unit] /= factor if columns else 1.0
         _store(parameters[outgoing.name], outgoing.entries, values)
     return module
 
