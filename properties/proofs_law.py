@@ -21,9 +21,11 @@ from reluctant.properties.proof_shapes import (
     gated,
     ladders,
     parallel,
+    tied,
 )
 from reluctant.theory.moments import bundle_law, mean, tangent_product, total_derivative
 from reluctant.theory.proofs import Identity, Proof, Step
+from reluctant.theory.statements import Mutant
 from reluctant.theory.symbolic import SymbolicNetwork
 
 _TEXT = r"""For a weight $w$ that acts at most once on every path, $f = w A + B$ and
@@ -71,44 +73,50 @@ def expected_tangent(symbolic: SymbolicNetwork) -> PolyElement:
     return mean(tangent, symbolic.variance_of)
 
 
-def _over(w: sympy.Symbol, expression: sympy.Expr, z: sympy.Symbol) -> sympy.Expr:
-    """Average over one weight of mean 0 and variance z."""
+def _over(
+    w: sympy.Symbol, expression: sympy.Expr, z: sympy.Symbol, centred: bool = True
+) -> sympy.Expr:
+    """Average over one weight of mean 0 and mean square z."""
     polynomial = sympy.Poly(sympy.expand(expression), w)
     assert polynomial.degree() <= 2
-    return polynomial.coeff_monomial(1) + z * polynomial.coeff_monomial(w**2)
+    average = 0 if centred else sympy.Symbol("m")
+    first = polynomial.coeff_monomial(1) + average * polynomial.coeff_monomial(w)
+    return first + z * polynomial.coeff_monomial(w**2)
 
 
-def _one_weight() -> Iterator[Identity]:
+def _one_weight(centred: bool) -> Iterator[Identity]:
     w, z = sympy.symbols("w z")
     a, b, c, d = sympy.symbols("A B A' B'")
-    yield Identity(_over(w, (w * a + b) * (w * c + d), z), z * a * c + b * d, label="E_w[f f']")
+    left = _over(w, (w * a + b) * (w * c + d), z, centred)
+    yield Identity(left, z * a * c + b * d, label="E_w[f f']")
 
 
-def _other_weights() -> Iterator[Identity]:
+def _other_weights(centred: bool) -> Iterator[Identity]:
     w, z, u = sympy.symbols("w z u")
     a, b, c, d = (sympy.Function(name)(u) for name in ("A", "B", "A'", "B'"))
     product = sympy.diff(w * a + b, u) * sympy.diff(w * c + d, u)
     right = z * a.diff(u) * c.diff(u) + b.diff(u) * d.diff(u)
     label = r"E_w[\partial_u f \, \partial_u f']"
-    yield Identity(_over(w, product, z).doit(), right, label=label)
+    yield Identity(_over(w, product, z, centred).doit(), right, label=label)
 
 
-def _same_weight() -> Iterator[Identity]:
+def _same_weight(own: bool) -> Iterator[Identity]:
     w, z = sympy.symbols("w z")
     a, b, c, d = sympy.symbols("A B A' B'")
     product = sympy.diff(w * a + b, w) * sympy.diff(w * c + d, w)
-    yield Identity(_over(w, product, z), a * c, label=r"E_w[\partial_w f \, \partial_w f']")
+    right = a * c if own else sympy.Integer(0)
+    yield Identity(_over(w, product, z), right, label=r"E_w[\partial_w f \, \partial_w f']")
 
 
-def _derivative() -> Iterator[Identity]:
+def _derivative(own: bool) -> Iterator[Identity]:
     z, other = sympy.symbols("z z_u")
     around, through = (sympy.Function(name)(other) for name in ("H_B", "H_A"))
     law = z * through + around
-    right = z * through.diff(other) + around.diff(other) + through
+    right = z * through.diff(other) + around.diff(other) + (through if own else 0)
     yield Identity(law.diff(other) + law.diff(z), right, label=r"(\partial_u + \partial_w) H_f")
 
 
-def _same_layer() -> Iterator[Identity]:
+def _same_layer(all_weights: bool) -> Iterator[Identity]:
     z = sympy.Symbol("z")
     own = sympy.symbols("z_1:4")
     general = sympy.Integer(0)
@@ -116,15 +124,20 @@ def _same_layer() -> Iterator[Identity]:
         chosen = [s for j, s in enumerate(own) if k >> j & 1]
         general += sympy.Symbol(f"a_{{{k}}}") * sympy.Mul(*chosen)
     together = dict.fromkeys(own, z)
-    left = sum(general.diff(s) for s in own).subs(together)
+    left = sum(general.diff(s) for s in (own if all_weights else own[:1])).subs(together)
     yield Identity(left, sympy.diff(general.subs(together), z), label=r"\frac{d H}{d z}")
 
 
-def the_law(shapes: Shapes = law_shapes) -> Proof:
+def the_law(
+    shapes: Shapes = law_shapes, centred: bool = True, own: bool = True, all_weights: bool = True
+) -> Proof:
     """Make the proof of the law.
 
     Args:
         shapes: Networks on which it is expanded as well.
+        centred: Whether the mean of a weight is 0.
+        own: Whether the derivative along the weight itself is counted.
+        all_weights: Whether the derivatives along all weights of a layer are added.
     """
 
     def outputs_have_the_law() -> Iterator[Identity]:
@@ -147,31 +160,31 @@ def the_law(shapes: Shapes = law_shapes) -> Proof:
             "$H_f = z H_A + H_B$ by which $H(z)$ is built from the bundles through $w$ and those "
             "around it, so $E[f f'] = H(z)$ by induction over the weights.",
             "E_w[f f'] = z A A' + B B'",
-            _one_weight,
+            lambda: _one_weight(centred),
         ),
         Step(
             "The part of the tangent kernel along another weight $u$ obeys the same rule.",
             r"E_w[\partial_u f \, \partial_u f'] = z \, \partial_u A \, \partial_u A' + "
             r"\partial_u B \, \partial_u B'",
-            _other_weights,
+            lambda: _other_weights(centred),
         ),
         Step(
             "The part along $w$ itself loses the weight; its mean is $E[A A'] = H_A$.",
             r"E_w[\partial_w f \, \partial_w f'] = A A'",
-            _same_weight,
+            lambda: _same_weight(own),
         ),
         Step(
             "Differentiating $H_f = z H_A + H_B$ gives these two parts, with one variable for "
             r"each weight. So $E \langle \nabla f, \nabla f' \rangle = \sum_w \partial H / "
             r"\partial z_w$ by induction.",
             r"(\partial_u + \partial_w) H_f = z \, \partial_u H_A + \partial_u H_B + H_A",
-            _derivative,
+            lambda: _derivative(own),
         ),
         Step(
             "Weights of one layer share their variance: the derivatives along them add up, here "
             "for three weights and any multilinear $H$ of coefficients $a_k$.",
             r"\sum_{w \in l} \partial H / \partial z_w = \partial H / \partial z_l",
-            _same_layer,
+            lambda: _same_layer(all_weights),
         ),
         Step(
             "The law of outputs, expanded: the product of the outputs, weight by weight averaged, "
@@ -200,3 +213,15 @@ def the_law(shapes: Shapes = law_shapes) -> Proof:
             "width; the expansions repeat it on the networks named."
         ),
     )
+
+
+def _tied() -> tuple[Shape, ...]:
+    return (tied(),)
+
+
+FAULTS: tuple[Mutant, ...] = (
+    Mutant("weights whose mean is not 0", {"centred": False}),
+    Mutant("the weight's own derivative left out", {"own": False}),
+    Mutant("one weight of a layer for all", {"all_weights": False}),
+    Mutant("a layer used twice", {"shapes": _tied}),
+)

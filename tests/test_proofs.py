@@ -22,6 +22,7 @@ from reluctant.cli import app
 from reluctant.properties.catalogue import statements
 from reluctant.properties.proof_shapes import dense, tied
 from reluctant.properties.proofs import REASONS, faults, make_proof, proved
+from reluctant.properties.proofs_law import FAULTS as law_faults
 from reluctant.properties.proofs_law import the_law
 from reluctant.reports.prose import for_html, for_typst
 from reluctant.theory.errors import InputError
@@ -92,6 +93,11 @@ def test_every_step_is_refuted_by_a_fault(identifier: str) -> None:
     wrong = [make_proof(identifier, **fault.ingredients).steps for fault in faults(identifier)]
     for number, steps in enumerate(zip(*wrong, strict=True), start=1):
         assert any(map(is_refuted, steps)), f"step {number} holds with every fault"
+
+
+def test_every_step_of_the_law_is_refuted_by_a_fault() -> None:
+    wrong = [the_law(**fault.ingredients).steps for fault in law_faults]
+    assert all(any(map(is_refuted, steps)) for steps in zip(*wrong, strict=True))
 
 
 def test_the_law_needs_weights_that_act_once() -> None:
