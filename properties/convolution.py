@@ -48,6 +48,11 @@ def _filled_with_zeros(x: Tensor, shift: Shift) -> Tensor:
     return rotate(x, shift) * kept
 
 
+def _mirrored(x: Tensor, shift: Shift) -> Tensor:
+    """Turn the positions round as well as shifting them."""
+    return rotate(x.flip(list(range(-len(shift), 0))), shift)
+
+
 def tensors_shift_with_the_input(
     trial: Trial, move: Callable[[Tensor, Shift], Tensor] = _rolled
 ) -> Sequence[Comparison]:
@@ -92,7 +97,10 @@ EQUIVARIANT = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.SHIFT_INVARIANT,),
     claim=tensors_shift_with_the_input,
-    mutants=(Mutant("zeros shifted in, not cyclic", {"move": _filled_with_zeros}),),
+    mutants=(
+        Mutant("zeros shifted in, not cyclic", {"move": _filled_with_zeros}),
+        Mutant("positions turned round", {"move": _mirrored}),
+    ),
     controls="Zero padding, windows above 1; flatten; a feature network that is not circular.",
     note="With strides only shifts by the total stride are meant, where it divides the positions.",
     revisits_gates=True,
@@ -103,8 +111,18 @@ def _only_none(sizes: Sequence[int]) -> tuple[Shift, ...]:
     return ((0,) * len(sizes),)
 
 
+def _squared(positions: int) -> float:
+    return 1.0 / positions**2
+
+
+def _once(positions: int) -> float:
+    return 1.0 / positions
+
+
 def kernel_is_a_sum_over_rotations(
-    trial: Trial, rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = all_rotations
+    trial: Trial,
+    rotations: Callable[[Sequence[int]], tuple[Shift, ...]] = all_rotations,
+    factor: Callable[[int], float] = _squared,
 ) -> Sequence[Comparison]:
     """Compare the propagated kernel with the sum over rotations, path by path."""
     net, chain = trial.net, pooled_chain(trial.net)
@@ -118,7 +136,7 @@ def kernel_is_a_sum_over_rotations(
     found = [Comparison(left, right, bound + off, kind, what=what)]
     if chain.by == "average":
         bound, _ = kernel_bound(trial, net)
-        scale = 1.0 / chain.positions**2
+        scale = factor(chain.positions)
         bound = bound + scale * (off + 4 * inner_product_bound(4, right.abs())) + smallest()
         left, what = npk(net, trial.x, output=0), "H against 1/n² times rotations added"
         found.append(Comparison(left, scale * right, bound, EvidenceKind.ROUNDING, what=what))
@@ -144,7 +162,10 @@ ROTATION_SUM = Statement(
     ),
     claim=kernel_is_a_sum_over_rotations,
     uses_kernel=True,
-    mutants=(Mutant("only r = 0", {"rotations": _only_none}),),
+    mutants=(
+        Mutant("only r = 0", {"rotations": _only_none}),
+        Mutant("1/n for 1/n²", {"factor": _once}),
+    ),
     controls="Only r = 0; biases.",
     revisits_gates=True,
 )
@@ -168,7 +189,9 @@ def _of_the_unshifted(trial: Trial, net: PathNetwork, moved: Tensor) -> list[Ten
 
 
 def kernel_is_shift_invariant(
-    trial: Trial, gates: Callable[[Trial, PathNetwork, Tensor], list[Tensor]] = _of_the_shifted
+    trial: Trial,
+    gates: Callable[[Trial, PathNetwork, Tensor], list[Tensor]] = _of_the_shifted,
+    move: Callable[[Tensor, Shift], Tensor] = _rolled,
 ) -> Sequence[Comparison]:
     """Compare H(rot(x, r), x') with H(x, x')."""
     trial, net = _ready(trial)
@@ -177,7 +200,7 @@ def kernel_is_shift_invariant(
     right = npk(net, trial.x)
     found = []
     for shift in some(trial, here.shifts):
-        moved = rotate(trial.x, shift)
+        moved = move(trial.x, shift)
         left = npk(net, moved, trial.x, gates=(gates(trial, net, moved), trial.gates))
         found.append(Comparison(left, right, bound, kind, what="H(rot x, x') against H(x, x')"))
     return found
@@ -192,7 +215,10 @@ INVARIANT = Statement(
     hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
     claim=kernel_is_shift_invariant,
     uses_kernel=True,
-    mutants=(Mutant("gates recorded before the shift", {"gates": _of_the_unshifted}),),
+    mutants=(
+        Mutant("gates recorded before the shift", {"gates": _of_the_unshifted}),
+        Mutant("positions turned round", {"move": _mirrored}),
+    ),
     controls=(
         "Zero padding, windows larger than 1; flatten; a feature network that is not circular; "
         "strides that do not divide the positions."
@@ -212,7 +238,9 @@ def _ramp(shape: Sequence[int]) -> Tensor:
 
 
 def constant_input_keeps_the_invariance(
-    trial: Trial, value: Callable[[Sequence[int]], Tensor] = _ones
+    trial: Trial,
+    value: Callable[[Sequence[int]], Tensor] = _ones,
+    move: Callable[[Tensor, Shift], Tensor] = _rolled,
 ) -> Sequence[Comparison]:
     """Compare H at shifted gates with H at the gates, ones in place of the data on the paths."""
     trial, net = _ready(trial)
@@ -225,7 +253,7 @@ def constant_input_keeps_the_invariance(
     right = npk(net, ones, ones, gates=(trial.gates, trial.gates))
     found = []
     for shift in some(trial, here.shifts):
-        gates = net.gates(rotate(trial.x, shift))
+        gates = net.gates(move(trial.x, shift))
         left = npk(net, ones, ones, gates=(gates, trial.gates))
         what = "H of a constant input at gates of rot x against H"
         found.append(Comparison(left, right, bound, kind, what=what))
@@ -241,7 +269,10 @@ CONSTANT_INPUT = Statement(
     hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
     claim=constant_input_keeps_the_invariance,
     uses_kernel=True,
-    mutants=(Mutant("a ramp as value input", {"value": _ramp}),),
+    mutants=(
+        Mutant("a ramp as value input", {"value": _ramp}),
+        Mutant("positions turned round", {"move": _mirrored}),
+    ),
     controls="A value input that varies along the positions.",
     revisits_gates=True,
 )
@@ -253,10 +284,15 @@ def _with_ties(trial: Trial, chain: PooledChain) -> Trial:
     return replace(trial, x=torch.randint(0, 3, shape, generator=trial.generator).to(trial.x))
 
 
+def _no_factor(positions: int) -> float:
+    return 1.0
+
+
 def maximum_is_shift_invariant(
     trial: Trial,
     examples: Callable[[Trial, PooledChain], Trial] = shifts.without_ties,
     winners: Callable[[PathNetwork, PooledChain, Gates], list[Tensor]] = as_recorded,
+    factor: Callable[[int], float] = _no_factor,
 ) -> Sequence[Comparison]:
     """Compare H(rot(x, r), x') with H(x, x'), and H with the sum over rotations, no 1/n²."""
     chain = pooled_chain(trial.net)
@@ -276,6 +312,7 @@ def maximum_is_shift_invariant(
     if needs.BIAS_FREE(net) is None and needs.DATA_INPUT(net) is None:
         total, off = rotation_sum(trial, chain, winners=winners)
         kind = EvidenceKind.ROUNDING if bool(off.any()) else kind
+        total = factor(chain.positions) * total
         found.append(Comparison(right, total, bound + off, kind, what="H against rotations added"))
     return found
 
@@ -294,6 +331,7 @@ MAX_POOL = Statement(
     uses_kernel=True,
     mutants=(
         Mutant("ties with the first winner", {"examples": _with_ties, "winners": first_winners}),
+        Mutant("1/n², as for an average", {"factor": _squared}),
     ),
     controls="Ties with the first winner.",
     note="Inputs at which ties decide a maximum that some path goes through are left out.",

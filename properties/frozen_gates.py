@@ -24,6 +24,10 @@ def _doubled(value: Tensor, feature: Tensor) -> Tensor:
     return 2 * value + feature
 
 
+def _values_alone(value: Tensor, feature: Tensor) -> Tensor:
+    return value
+
+
 def tangent_kernel_splits(
     trial: Trial, together: Callable[[Tensor, Tensor], Tensor] = _added
 ) -> Sequence[Comparison]:
@@ -92,7 +96,10 @@ NTK_SPLIT = Statement(
     hypotheses=(needs.GATED, needs.DISJOINT, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=tangent_kernel_splits,
     revisits_gates=True,
-    mutants=(Mutant("K_v counted twice", {"together": _doubled}),),
+    mutants=(
+        Mutant("K_v counted twice", {"together": _doubled}),
+        Mutant("K_f left out", {"together": _values_alone}),
+    ),
     controls="Shared parameters have cross terms.",
 )
 
@@ -105,8 +112,19 @@ def _recomputed(trial: Trial, weights: Sequence[Tensor]) -> list[Tensor]:
     return following_gates(trial.net, trial.x, trial.gates, weights)
 
 
+def _coupled(rows: Tensor, error: Tensor) -> Tensor:
+    """Return K e for tangents given row by row."""
+    return rows @ (rows.T @ error)
+
+
+def _each_alone(rows: Tensor, error: Tensor) -> Tensor:
+    return (rows * rows).sum(1) * error
+
+
 def output_is_multilinear(
-    trial: Trial, gates: Callable[[Trial, Sequence[Tensor]], list[Tensor]] = _held
+    trial: Trial,
+    gates: Callable[[Trial, Sequence[Tensor]], list[Tensor]] = _held,
+    kernel: Callable[[Tensor, Tensor], Tensor] = _coupled,
 ) -> Sequence[Comparison]:
     """Compare f along a line in one weight tensor with the line; and its slope under descent with −K e."""
     net, x = trial.net, trial.x.double()
@@ -129,11 +147,11 @@ def output_is_multilinear(
         )
     if not found:
         raise CannotTry("the network has no weights")
-    found.append(_descent(trial))
+    found.append(_descent(trial, kernel))
     return found
 
 
-def _descent(trial: Trial) -> Comparison:
+def _descent(trial: Trial, kernel: Callable[[Tensor, Tensor], Tensor]) -> Comparison:
     """Compare the output's change under gradient flow of the squared loss with −K e."""
     net, x = trial.net, trial.x.double()
     target = trial.draw(*trial.output.shape)
@@ -147,7 +165,7 @@ def _descent(trial: Trial) -> Comparison:
     (slope,) = pull(error)
     change: Tensor = torch.func.jvp(output, (weights,), (tuple(-s for s in slope),))[1]
     rows = value_gradients(net, trial.x, trial.gates, trial.weights).flatten(0, 1)
-    right = -(rows @ (rows.T @ error.flatten())).reshape(target.shape)
+    right = -kernel(rows, error.flatten()).reshape(target.shape)
     size = (rows.abs() @ (rows.abs().T @ error.flatten().abs())).reshape(target.shape)
     big = net.forward(
         x.abs(),
@@ -176,7 +194,10 @@ FROZEN_LINEAR = Statement(
     sources=("npf, section 5", "dgn, section 3"),
     hypotheses=(needs.GATED, needs.UNTIED),
     claim=output_is_multilinear,
-    mutants=(Mutant("gates that move with the weights", {"gates": _recomputed}),),
+    mutants=(
+        Mutant("gates that move with the weights", {"gates": _recomputed}),
+        Mutant("K's diagonal in place of K", {"kernel": _each_alone}),
+    ),
     controls="Gates that move.",
 )
 

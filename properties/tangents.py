@@ -255,6 +255,10 @@ def _gram_of_data(net: PathNetwork, x: Tensor) -> Tensor:
     return flat @ flat.T
 
 
+def _one(net: PathNetwork, x: Tensor) -> Tensor:
+    return torch.ones(len(x), len(x), dtype=torch.float64)
+
+
 CONSTANT_INPUT = Statement(
     id="ntk.constant-input",
     title="With the all-ones value input the inputs' Gram matrix becomes the number of inputs.",
@@ -263,7 +267,10 @@ CONSTANT_INPUT = Statement(
     sources=("dlgn, section 5",),
     hypotheses=(ONES_INPUT, needs.FULLY_CONNECTED, needs.BIAS_FREE, needs.UNTIED),
     claim=lambda trial, gram=_size_of_input: tangent_kernel_is_proportional(trial, gram=gram),
-    mutants=(Mutant("the Gram matrix of the data", {"gram": _gram_of_data}),),
+    mutants=(
+        Mutant("the Gram matrix of the data", {"gram": _gram_of_data}),
+        Mutant("1 in place of n_in", {"gram": _one}),
+    ),
     controls="Value input x.",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -37,15 +38,26 @@ def _tangent_norms(rows: Tensor) -> Tensor:
     return torch.diag((rows * rows).sum(1))
 
 
+def _features(listed: Paths) -> Tensor:
+    return listed.bundle_features
+
+
+def _gates_alone(listed: Paths) -> Tensor:
+    """Return features without the input's factor."""
+    return replace(listed, x=torch.ones_like(listed.x)).bundle_features
+
+
 def ntk_factors_through_the_values(
-    trial: Trial, value_kernel_of: Callable[[Tensor], Tensor] = _tangent_gram
+    trial: Trial,
+    value_kernel_of: Callable[[Tensor], Tensor] = _tangent_gram,
+    features: Callable[[Paths], Tensor] = _features,
 ) -> Sequence[Comparison]:
     """Compare the module's own tangent kernel with Φᵀ (∇vᵀ∇v) Φ, bundles listed."""
     listed = few_paths(trial)
     rows, magnitude = value_tangents(listed)
     names = sorted({w.name for w in trial.net.weights})
     left = ntk(trial.module, trial.x, parameters=names).double()
-    phi = listed.bundle_features
+    phi = features(listed)
     right, size = torch.zeros_like(left), torch.zeros_like(left)
     for o in range(trial.output.shape[1]):
         mine = listed.bundle_ends == o
@@ -76,7 +88,10 @@ NTK_FACTOR = Statement(
     hypotheses=(needs.HARD_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=ntk_factors_through_the_values,
     revisits_gates=True,
-    mutants=(Mutant("paths taken as independent", {"value_kernel_of": _tangent_norms}),),
+    mutants=(
+        Mutant("paths taken as independent", {"value_kernel_of": _tangent_norms}),
+        Mutant("the input's factor left out of Φ", {"features": _gates_alone}),
+    ),
     controls="Learnt soft gates; ties with half gradients.",
 )
 
@@ -89,6 +104,10 @@ def _largest(matrix: Tensor) -> Tensor:
 def _smallest(matrix: Tensor) -> Tensor:
     values: Tensor = torch.linalg.eigvalsh(matrix)
     return values[:1]
+
+
+def _mean(matrix: Tensor) -> Tensor:
+    return matrix.diagonal().mean()[None]
 
 
 def smallest_eigenvalues_are_ordered(
@@ -130,7 +149,10 @@ MIN_EIG = Statement(
     sources=("npf, proposition 5.2",),
     hypotheses=(needs.HARD_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=smallest_eigenvalues_are_ordered,
-    mutants=(Mutant("V's smallest eigenvalue", {"of_values": _smallest}),),
+    mutants=(
+        Mutant("V's smallest eigenvalue", {"of_values": _smallest}),
+        Mutant("V's mean eigenvalue", {"of_values": _mean}),
+    ),
     note="The printed proof takes the minimiser of K; the minimiser of H is the one that works.",
 )
 
