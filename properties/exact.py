@@ -176,6 +176,10 @@ def try_statement(
         outcome = Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE
         reason = _reasons(unmet) if unmet else str(why)
         verdict = _Verdict(outcome, reason, None, None, None)
+    except Exception:  # without its hypotheses a claim may make no sense
+        if not unmet:
+            raise
+        verdict = _Verdict(Outcome.NOT_IMPLIED, _reasons(unmet), None, None, None)
     expected = Outcome.NOT_IMPLIED if unmet else statement.expected
     return Verdict(
         statement=statement.id,
@@ -228,9 +232,10 @@ def _judged(
         if miss <= error:
             count = k + 1 - vacuous
             evidence = _evidence(found, count, vacuous, miss)
+            chance = f"2^{math.ceil(math.log2(miss))}" if miss else "0: it is of integers below p"
             reason = (
                 f"equal modulo {count} random primes; a false identity passes with a chance of at "
-                f"most 2^{math.ceil(math.log2(miss))}"
+                f"most {chance}"
             )
             return _Verdict(Outcome.HOLDS, reason, evidence, None, None)
     if vacuous:

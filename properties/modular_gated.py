@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reluctant.theory.heights import Size
 from reluctant.theory.modular import FieldTrial, Identity, ModularClaim
+from reluctant.theory.nodes import Constant
 from reluctant.theory.statements import CannotTry, Mutant
 from reluctant.theory.structure import DenseChain, dense_chain
 
@@ -107,20 +108,32 @@ def _chain(trial: FieldTrial) -> DenseChain:
     return chain
 
 
+def _starts(trial: FieldTrial) -> dict[int, Tensor]:
+    """Return the constants that paths begin at in place of the data, as residues."""
+    net = trial.net
+    found = {
+        i: n for i in net.value_nodes if isinstance(n := net.nodes[i], Constant) and n.is_input
+    }
+    return {i: trial.over.constants(n.value)[None] for i, n in found.items()}
+
+
 def _kernel(trial: FieldTrial, left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """Return H of each input at two lists of gates, path by path: products sent along all paths."""
     over = trial.over
     squared = over.reduce(trial.x * trial.x)
     gates = [over.reduce(a * b) for a, b in zip(left, right, strict=True)]
     weights = [torch.ones_like(w) for w in trial.weights]
-    found = trial.network.output(squared, gates, weights, replace=trial.plain_constants())
+    starts = {i: over.reduce(t * t) for i, t in _starts(trial).items()}
+    replace = {i: lambda _, t=t: t for i, t in starts.items()}
+    found = trial.network.output(squared, gates, weights, replace=replace)
     return found.flatten(1)[:, :1]
 
 
 def _product(trial: FieldTrial, left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     """Return Σ ⊙ Λ of each input at two lists of gates."""
     over = trial.over
-    total = over.reduce(over.reduce(trial.x * trial.x).flatten(1).sum(1, keepdim=True))
+    start = next(iter(_starts(trial).values()), trial.x)
+    total = over.reduce(over.reduce(start * start).flatten(1).sum(1, keepdim=True))
     for g in _chain(trial).gates:
         inner = over.reduce(over.reduce(left[g] * right[g]).flatten(1).sum(1, keepdim=True))
         total = over.reduce(total * inner)

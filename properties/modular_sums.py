@@ -12,7 +12,7 @@ from reluctant.properties.path_sums import paths_by_formula
 from reluctant.theory.counts import count_paths
 from reluctant.theory.heights import Size
 from reluctant.theory.modular import FieldTrial, Identity, ModularClaim
-from reluctant.theory.nodes import Scale, Sum
+from reluctant.theory.nodes import Constant, Scale, Sum
 from reluctant.theory.statements import CannotTry, Mutant
 from reluctant.theory.structure import counted_shape
 
@@ -110,15 +110,24 @@ def number_of_paths_has_a_formula(trial: FieldTrial, exponent: int = -1) -> Sequ
     if shape is None:
         raise CannotTry("the network has no shape with a formula")
     formula = paths_by_formula(shape, exponent)
-    ones = [torch.ones_like(g) for g in trial.gates]
+    ones = [torch.ones_like(g[:1]) for g in trial.gates]
     weights = [torch.ones_like(w) for w in trial.weights]
     x = torch.ones_like(trial.x[:1])
     plain = trial.plain_constants()
     forward = trial.network.output(x, ones, weights, sources=False, replace=plain).flatten()[:1]
     along = torch.zeros(1, *net.nodes[net.output].shape, dtype=torch.float64)
     along.view(-1)[0] = 1
-    first, _, _ = trial.network.slopes(x, [g[:1] for g in ones], weights, along, replace=plain)
-    back = over.reduce(first.sum())[None]
+    # Where a constant takes the place of the data, paths begin at its entries that are not 0.
+    inputs = {
+        i: n for i in net.value_nodes if isinstance(n := net.nodes[i], Constant) and n.is_input
+    }
+    first, _, others = trial.network.slopes(
+        x, ones, weights, along, replace=plain,
+        switches={i: lambda _, entries: entries for i in inputs},
+        at=[(n.value != 0).double()[None] for n in inputs.values()],
+    )  # fmt: skip
+    starts = [first, *(o * (n.value != 0) for o, n in zip(others, inputs.values(), strict=True))]
+    back = over.reduce(sum((over.reduce(s.sum()) for s in starts), torch.zeros(())).double())[None]
     right = torch.tensor([float(formula % over.prime)], dtype=torch.float64)
     if "count" not in trial.recording.shared:
         trial.recording.shared["count"] = count_paths(net, trial.recording.data, output=0)

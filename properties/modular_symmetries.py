@@ -138,7 +138,8 @@ def units_can_be_permuted(trial: FieldTrial, columns: bool = True) -> Sequence[I
             order = order.flip(0)
         weights = list(trial.weights)
         for k in layer.incoming:
-            weights[k] = weights[k][order]
+            rows = weights[k].reshape(layer.units, -1)
+            weights[k] = rows[order].reshape(weights[k].shape)
         if columns:
             width = int(layer.partner.max()) + 1
             place = torch.empty(layer.units * width, dtype=torch.long)
@@ -169,8 +170,8 @@ def units_can_be_rescaled(trial: FieldTrial, inverse: bool = True) -> Sequence[I
         outward = over.reduce(torch.tensor(divided, dtype=torch.float64)) if inverse else factors
         weights = list(trial.weights)
         for k in layer.incoming:
-            size = (-1, *[1] * (weights[k].ndim - 1))
-            weights[k] = over.reduce(weights[k] * factors.reshape(size))
+            rows = weights[k].reshape(layer.units, -1) * factors[:, None]
+            weights[k] = over.reduce(rows).reshape(weights[k].shape)
         size = (1, -1, *[1] * (weights[layer.outgoing].ndim - 2))
         columns = outward[layer.unit].reshape(size)
         weights[layer.outgoing] = over.reduce(weights[layer.outgoing] * columns)

@@ -99,9 +99,14 @@ class Recording:
         return sizes(self.net, None if self.formal else self.gates)
 
     @cached_property
+    def terms(self) -> int:
+        """Return the largest number of products that are added at once, in derivatives too."""
+        return most_terms(self.net, len(self.data), backward=True)
+
+    @cached_property
     def primes(self) -> PrimeRange:
         """Return the primes modulo which all evaluations are exact, derivatives too."""
-        return PrimeRange(largest_prime(most_terms(self.net, len(self.data), backward=True)))
+        return PrimeRange(largest_prime(self.terms))
 
     @cached_property
     def layers(self) -> list[HiddenLayer]:
@@ -185,12 +190,18 @@ class FieldTrial:
 
     @cached_property
     def network(self) -> ResidueNetwork:
-        """Return the path network over the field: the one route."""
+        """Return the path network over the field: the one route.
+
+        Raises:
+            InputError: If a sum of products of residues would be rounded.
+        """
+        self.over.admit(self.recording.terms)
         return ResidueNetwork(self.net, self.over, self.recording.hard)
 
     @cached_property
     def graph(self) -> ResidueGraph:
         """Return the module's exported graph over the field: the other route."""
+        self.over.admit(self.recording.terms)
         return ResidueGraph(self.net, self.over, self.recording.hard)
 
     @cached_property

@@ -9,13 +9,11 @@ entries times theirs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
@@ -23,7 +21,8 @@ from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.fields import PrimeField
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import GateLayer
-from reluctant.theory.operations import MOVES
+from reluctant.theory.operations import CREATORS, MOVES
+from reluctant.theory.residue_rules import RULES, windows
 
 _MOVES = MOVES | {
     f"aten.{name}"
@@ -90,7 +89,7 @@ class ResidueGraph:
         Raises:
             UnsupportedOperation: If an operation has no meaning over a field here.
         """
-        walk = _Walk(self, x, gates, parameters, {}, frozenset())
+        walk = Walk(self, x, gates, parameters, {})
         walk.value(self._output())
         return walk.found
 
@@ -124,7 +123,7 @@ class ResidueGraph:
         """
         stale = self._after(different)
         kept = {name: v for name, v in values.items() if name not in stale}
-        walk = _Walk(self, x, gates, parameters, kept, stale)
+        walk = Walk(self, x, gates, parameters, kept)
         walk.value(self._output())
         return self.of(walk.found)
 
@@ -149,7 +148,17 @@ class ResidueGraph:
         return frozenset(found)
 
 
-class _Walk:
+class Walk:
+    """Be one evaluation: what is known of each node so far.
+
+    Args:
+        graph: Graph over its field.
+        x: Residues of the data.
+        gates: Residues of the gate layers.
+        parameters: Residues of the weights, by the identity of their parameter.
+        found: What is known already, by the name of the node.
+    """
+
     def __init__(
         self,
         graph: ResidueGraph,
@@ -157,11 +166,10 @@ class _Walk:
         gates: Sequence[Tensor],
         parameters: Mapping[int, Tensor],
         found: dict[str, Any],
-        stale: Collection[str],
     ) -> None:
         self.graph, self.net, self.over = graph, graph.net, graph.over
         self.x, self.gates, self.parameters = x, gates, parameters
-        self.found, self.stale = found, stale
+        self.found = found
         self.layers = {layer.name: k for k, layer in enumerate(self.net.gate_layers)}
         self.weights = {w.name: w.parameter for w in self.net.weights if w.parameter < 0}
 
@@ -221,16 +229,20 @@ class _Walk:
             return Residues(drawn.reshape(node.meta["val"].shape))
         layer = self.layers.get(node.name)
         if layer is not None:
-            return Residues(self.gated(node, layer))
+            gated = Residues(self.gated(node, layer))
+            several = isinstance(node.meta["val"], tuple | list)  # a maximum and its indices
+            return (gated, None) if several else gated
         operation = self.operation(node)
         if operation == "aten.batch_norm.default":
             return Residues(self.batch_norm(node))
         known = map_arg((node.args, node.kwargs), lambda n: self.found[n.name])
         if not any(isinstance(self.found[n.name], Residues) for n in node.all_input_nodes):
             return node.target(*known[0], **known[1])  # type: ignore[operator]
+        if operation in CREATORS:
+            return self.run(node)
         if operation in _UNCHANGED:
             return self.found[node.all_input_nodes[0].name]
-        rule = _RULES.get(operation)
+        rule = RULES.get(operation)
         if rule is not None:
             return Residues(self.over.reduce(rule(self, node)))
         if operation in _PRODUCTS:
@@ -265,6 +277,7 @@ class _Walk:
         return found
 
     def placeholder(self, node: fx.Node) -> Any:
+        """Return the data, drawn weights, or what the module holds itself."""
         program = self.net.program
         if node.name == program.data:
             return Residues(self.x)
@@ -327,46 +340,11 @@ class _Walk:
                 raise self.refuse(node, "the batch axis of its operand is not the first")
             gated = q * gates
             return gated if k in self.graph.hard else self.over.reduce(gated)
-        windows = self.windows(node, q)  # (n, entry, ...)
-        total = (windows * gates.reshape(gates.shape[0], *windows.shape[1:])).sum(1)
+        entries = windows(self, node, q)  # (n, entry, ...)
+        total = (entries * gates.reshape(gates.shape[0], *entries.shape[1:])).sum(1)
         shape = node.meta["val"]
         shape = (shape[0] if isinstance(shape, tuple | list) else shape).shape
         return self.over.reduce(total).reshape(q.shape[0], *shape[1:])
-
-    def windows(self, node: fx.Node, q: Tensor) -> Tensor:
-        """Return the entries that a maximum chooses from, along the second axis."""
-        operation = str(node.target)
-        if operation in ("aten.amax.default", "aten.max.dim"):
-            dims = self.argument(node, "dim")
-            dims = [d % q.ndim for d in (dims if isinstance(dims, list | tuple) else [dims])]
-            dims = sorted(dims) or list(range(1, q.ndim))
-            others = [d for d in range(1, q.ndim) if d not in dims]
-            return q.permute(0, *dims, *others).flatten(1, len(dims))
-        if operation.startswith("aten.adaptive_max_pool"):
-            rank = int(operation[len("aten.adaptive_max_pool")])
-            if math.prod(self.argument(node, "output_size")) != 1:
-                raise self.refuse(node, "only a maximum over all positions is known")
-            return q.flatten(q.ndim - rank).movedim(-1, 1)
-        rank = int(operation[len("aten.max_pool")])
-        if rank > 2 or self.argument(node, "ceil_mode"):
-            raise self.refuse(node, "windows in space, or beyond the edge, are not known")
-        kernel, stride, padding, dilation = (
-            [*given, *given] if len(given) == 1 and rank == 2 else list(given)
-            for given in (
-                self.argument(node, "kernel_size"),
-                self.argument(node, "stride") or self.argument(node, "kernel_size"),
-                self.argument(node, "padding"),
-                self.argument(node, "dilation"),
-            )
-        )
-        if rank == 1:
-            q = q.unsqueeze(-2)
-            kernel, stride = [1, *kernel], [1, *stride]
-            padding, dilation = [0, *padding], [1, *dilation]
-        # (n, channel taps, position)
-        taps = F.unfold(q, tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))
-        taps = taps.reshape(q.shape[0], q.shape[1], math.prod(kernel), -1)
-        return taps.movedim(2, 1)
 
     def refuse(self, node: fx.Node, why: str) -> UnsupportedOperation:
         """Return the error that names an operation."""
@@ -380,101 +358,3 @@ def _marked(moved: Any) -> Any:
     if isinstance(moved, tuple | list):
         return tuple(_marked(part) for part in moved)
     return Residues(moved)
-
-
-def _scalar(walk: _Walk, value: Any) -> Tensor:
-    if isinstance(value, fx.Node):
-        found = walk.residues(walk.found[value.name])
-        return found if isinstance(found, Tensor) else torch.tensor(float(found))
-    return walk.over.constants(torch.tensor(float(value), dtype=torch.float64))
-
-
-def _add(walk: _Walk, node: fx.Node) -> Tensor:
-    left, right = _scalar(walk, node.args[0]), _scalar(walk, node.args[1])
-    factor = walk.argument(node, "alpha")
-    operation = walk.operation(node)
-    turned = "rsub" in operation
-    if factor != 1:
-        scaled = walk.over.reduce(_scalar(walk, factor) * (left if turned else right))
-        left, right = (scaled, right) if turned else (left, scaled)
-    if turned:
-        return right - left
-    return left - right if "sub" in operation else left + right
-
-
-def _multiply(walk: _Walk, node: fx.Node) -> Tensor:
-    return _scalar(walk, node.args[0]) * _scalar(walk, node.args[1])
-
-
-def _divide(walk: _Walk, node: fx.Node) -> Tensor:
-    divisor = node.args[1]
-    value = walk.found[divisor.name] if isinstance(divisor, fx.Node) else torch.tensor(divisor)
-    if not isinstance(value, Tensor):
-        raise walk.refuse(node, "it divides by residues")
-    # The reading multiplies by the reciprocal, as float64 has it; so does this.
-    return _scalar(walk, node.args[0]) * walk.over.constants(1.0 / value.double())
-
-
-def _total(walk: _Walk, node: fx.Node) -> Tensor:
-    t = walk.operand(node)
-    dims = walk.argument(node, "dim")
-    added: Tensor = t.sum(dims or None, keepdim=bool(walk.argument(node, "keepdim")))
-    if "mean" not in str(node.target):
-        return added
-    count = t.numel() // added.numel()
-    return walk.over.reduce(added) * walk.over.inverse(count)
-
-
-def _average(walk: _Walk, node: fx.Node) -> Tensor:
-    t = walk.operand(node)
-    rank = int(str(node.target)[len("aten.avg_pool")])
-    if walk.argument(node, "ceil_mode"):
-        raise walk.refuse(node, "windows beyond the edge are not known")
-    ones = torch.ones(1, *t.shape[1:], dtype=torch.float64)
-    shares = node.target(ones, *node.args[1:], **node.kwargs)  # type: ignore[operator]
-    kernel = walk.argument(node, "kernel_size")
-    stride, padding = walk.argument(node, "stride") or kernel, walk.argument(node, "padding")
-    counts = torch.round(_windows_added(ones, rank, kernel, stride, padding) / shares)
-    inverses = counts.clone()
-    for count in counts.unique().tolist():
-        inverses[counts == count] = float(walk.over.inverse(int(count)))
-    added = walk.over.reduce(_windows_added(t, rank, kernel, stride, padding))
-    return added * walk.over.reduce(inverses)
-
-
-def _windows_added(
-    t: Tensor, rank: int, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    """Add the entries of sliding windows: a convolution with ones, each channel by itself."""
-    taps = [kernel[0]] * rank if len(kernel) == 1 else list(kernel)
-    weight = torch.ones(t.shape[1], 1, *taps, dtype=torch.float64)
-    convolve: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[rank - 1]
-    return convolve(t, weight, None, stride, padding, 1, t.shape[1])
-
-
-def _adaptive_average(walk: _Walk, node: fx.Node) -> Tensor:
-    t, sizes = walk.operand(node), walk.argument(node, "output_size")
-    for axis, count in enumerate(sizes):
-        dim = t.ndim - len(sizes) + axis
-        size = t.shape[dim]
-        rows = []
-        for i in range(count):
-            start, stop = i * size // count, -(-(i + 1) * size // count)
-            rows.append(walk.over.reduce(t.narrow(dim, start, stop - start).sum(dim)))
-            rows[-1] = walk.over.reduce(rows[-1] * walk.over.inverse(stop - start))
-        t = torch.stack(rows, dim)
-    return t
-
-
-_RULES: dict[str, Callable[[_Walk, fx.Node], Tensor]] = {
-    **{
-        f"aten.{name}": _add
-        for name in ("add.Tensor", "add_.Tensor", "sub.Tensor", "sub_.Tensor", "rsub.Scalar",
-                     "add.Scalar", "sub.Scalar")
-    },
-    **{f"aten.{name}": _multiply for name in ("mul.Tensor", "mul_.Tensor", "mul.Scalar")},
-    **{f"aten.{name}": _divide for name in ("div.Tensor", "div_.Tensor", "div.Scalar")},
-    **{f"aten.{name}": _total for name in ("mean.dim", "sum.dim_IntList")},
-    **{f"aten.avg_pool{k}d.default": _average for k in (1, 2, 3)},
-    **{f"aten.adaptive_avg_pool{k}d.default": _adaptive_average for k in (1, 2, 3)},
-}  # fmt: skip
