@@ -226,7 +226,7 @@ def kernel_underflow(
     reach = kernel_magnitude(
         enlarged_network(net),
         enlarged(x.detach()),
-        [enlarged(g.detach()) for g in gates],
+        [enlarged(g.detach().double()) for g in gates],
         variance=max(1.0, float(variance)),
         tangent=tangent,
         sources=sources,

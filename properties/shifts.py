@@ -133,7 +133,8 @@ def soft_slack(trial: Trial) -> float:
     r"""Bound the relative change of a product of soft gates that are computed anew.
 
     A logistic gate obeys :math:`|\ln G(q) - \ln G(q')| \le \beta |q - q'|`, and two evaluations of
-    q differ by at most 2 γ_N times the sum of absolute contributions, and twice what underflow adds.
+    q differ by at most 2 γ_N times the sum of absolute contributions, and twice what underflow adds;
+    where soft gates stand before them, these change q by their own factor, which comes first.
     """
     net, total, dtype = trial.net, 0.0, trial.x.dtype
     graph = {node.name: node for node in net.program.graph.nodes}
@@ -144,7 +145,7 @@ def soft_slack(trial: Trial) -> float:
             continue
         slope = float(str(made.args[1])) if len(made.args) > 1 else 0.0
         if slope and layer.source is not None:
-            off = 2 * gamma(roundings(net, layer.source), dtype)
+            off = 2 * gamma(roundings(net, layer.source), dtype) + math.expm1(total)
             off *= float(absolute(trial, layer.source).max())
             off += 2 * float(
                 forward_underflow(net, trial.x, trial.gates, dtype=dtype, output=layer.source).max()

@@ -19,6 +19,9 @@ from reluctant.models import (
     make_residual,
     record_masks,
 )
+from reluctant.properties.shifts import soft_slack
+from reluctant.theory.rounding import absolute_output, output_bound
+from reluctant.theory.statements import Trial
 
 F64 = torch.float64
 Generator = torch.Generator
@@ -55,6 +58,24 @@ def integer_inputs(network: Architecture, n: int = 3, seed: int = 7, multiple: i
     """Draw inputs from -3 to 3, times a number."""
     drawn = torch.randint(-3, 4, (n, *network.input_shape), generator=seeded(seed))
     return multiple * drawn.to(F64)
+
+
+def rounding_of(network: nn.Module, x: Tensor) -> Tensor:
+    """Bound how far two evaluations of a network may be apart, soft gates made anew in each."""
+    trial = Trial(network, x, seeded())
+    gates = trial.net.gates(x)
+    bound = output_bound(trial.net, x, gates)
+    return bound + soft_slack(trial) * absolute_output(trial.net, x, gates)
+
+
+def assert_same(a: Tensor, b: Tensor, network: nn.Module, x: Tensor) -> None:
+    """Allow for the rounding of sums taken in another order: two evaluations at the same gates."""
+    assert bool(((a - b).abs() <= rounding_of(network, x)).all())
+
+
+def assert_different(a: Tensor, b: Tensor, network: nn.Module, x: Tensor) -> None:
+    """Ask for more than rounding can do, the bound that equal ones are held to."""
+    assert bool(((a - b).abs() > rounding_of(network, x)).any())
 
 
 def inputs(network: Architecture, n: int = 3, seed: int = 7) -> Tensor:

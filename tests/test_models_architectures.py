@@ -5,7 +5,17 @@ from itertools import combinations
 
 import pytest
 import torch
-from model_specimens import ARCHITECTURES, F64, SOURCES, inputs, make_specimen, seeded
+from model_specimens import (
+    ARCHITECTURES,
+    F64,
+    SOURCES,
+    assert_same,
+    inputs,
+    integer_inputs,
+    integer_weights,
+    make_specimen,
+    seeded,
+)
 from torch.nn import functional as F
 
 from reluctant.models import (
@@ -43,24 +53,26 @@ def test_examples_do_not_mix_and_batch_size_one_works(architecture: str, source:
     with torch.no_grad():
         alone = torch.cat([network(x[i : i + 1]) for i in range(3)])
         together = network(x)
-    # Rounding of another order of summation: a few ulp of the largest entry.
-    assert torch.allclose(alone, together, rtol=0.0, atol=1e-13 * float(together.abs().max()))
+    assert_same(alone, together, network, x)
     assert together.shape == (3, 2)
 
 
 def test_fully_connected_is_the_written_formula() -> None:
     net = make_fc(3, [4, 5], 2, bias=True, generator=seeded(), dtype=F64)
-    x = inputs(net)
+    integer_weights(net, seeded())
+    x = integer_inputs(net)
     z = x
     for layer in ("hidden.0", "hidden.1"):
         z = F.relu(z @ net.get_parameter(f"{layer}.weight").T + net.get_parameter(f"{layer}.bias"))
     f = z @ net.get_parameter("output.weight").T + net.get_parameter("output.bias")
-    assert torch.allclose(net(x), f, rtol=0.0, atol=1e-14)
+    assert f.abs().max() > 0
+    assert torch.equal(net(x), f)
 
 
 def test_circular_convolution_is_the_written_sum() -> None:
     net = make_conv((2, 6), [3], 1, window=4, pool="flatten", generator=seeded(), dtype=F64)
-    x = inputs(net)
+    integer_weights(net, seeded())
+    x = integer_inputs(net)
     weight = net.get_parameter("convolutions.0.1.weight")  # (filter, channel, tap)
     q = torch.zeros(3, 3, 6, dtype=F64)
     for position in range(6):
@@ -68,7 +80,8 @@ def test_circular_convolution_is_the_written_sum() -> None:
             at = (position + tap - 1) % 6  # (window - 1) // 2 before, window // 2 after
             q[:, :, position] += x[:, :, at] @ weight[:, :, tap].T
     z = F.relu(q).flatten(1)
-    assert torch.allclose(net(x), z @ net.get_parameter("output.weight").T, rtol=0.0, atol=1e-14)
+    assert z.abs().max() > 0
+    assert torch.equal(net(x), z @ net.get_parameter("output.weight").T)
 
 
 @pytest.mark.parametrize("pool", ["average", "max"])
@@ -77,16 +90,19 @@ def test_circular_and_pooled_is_shift_invariant(pool: str, window: int) -> None:
     net = make_conv(
         (1, 5, 6), [3, 3], 2, window=window, pool=pool, bias=True, generator=seeded(), dtype=F64
     )
-    x = inputs(net)
+    integer_weights(net, seeded(), multiple=30)  # averages over 30 positions
+    x = integer_inputs(net, multiple=30)
     shifted = torch.roll(x, (2, 3), (2, 3))
-    assert torch.allclose(net(shifted), net(x), rtol=0.0, atol=1e-13)
+    assert net(x).abs().max() > 0
+    assert torch.equal(net(shifted), net(x))
 
 
 @pytest.mark.parametrize(("padding", "pool"), [("zero", "average"), ("circular", "flatten")])
 def test_zero_padding_and_flatten_are_not(padding: str, pool: str) -> None:
     net = make_conv((1, 6), [3, 3], 2, padding=padding, pool=pool, generator=seeded(), dtype=F64)
-    x = inputs(net)
-    assert (net(torch.roll(x, 2, 2)) - net(x)).abs().max() > 1e-3
+    integer_weights(net, seeded(), multiple=6)
+    x = integer_inputs(net, multiple=6)
+    assert not torch.equal(net(torch.roll(x, 2, 2)), net(x))
 
 
 def test_a_residual_network_is_the_sum_of_its_sub_networks() -> None:
@@ -94,13 +110,14 @@ def test_a_residual_network_is_the_sum_of_its_sub_networks() -> None:
         (2, 5), 3, 2, skips=3, block_layers=2, pre_scale=0.5, post_scale=2.0,
         generator=seeded(), dtype=F64,
     )  # fmt: skip
-    x = inputs(net)
+    integer_weights(net, seeded(), multiple=5)  # averages over 5 positions
+    x = integer_inputs(net, multiple=5)
     masks = record_masks(net, x)
     subsets = [j for k in range(4) for j in combinations((1, 2, 3), k)]
     terms = [GatedNetwork(net.sub_network(j), masks)(x) for j in subsets]
-    assert torch.allclose(torch.stack(terms).sum(0), net(x), rtol=0.0, atol=1e-13)
+    assert torch.equal(torch.stack(terms).sum(0), net(x))
     own_gates = [net.sub_network(j)(x) for j in subsets]
-    assert not torch.allclose(torch.stack(own_gates).sum(0), net(x), rtol=1e-3)
+    assert not torch.equal(torch.stack(own_gates).sum(0), net(x))
 
 
 def test_a_residual_network_has_as_many_layers_as_it_says() -> None:

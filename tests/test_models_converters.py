@@ -5,7 +5,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from model_specimens import ARCHITECTURES, F64, inputs, make_specimen, seeded
+from model_specimens import (
+    ARCHITECTURES,
+    F64,
+    assert_different,
+    assert_same,
+    inputs,
+    integer_weights,
+    make_specimen,
+    seeded,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +22,7 @@ from reluctant.models import HARD, Architecture, GatedTwin, Soft, to_dgn, to_dlg
 from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.tracing import trace
+from reluctant.theory.underflow import any_order_underflow
 
 Function = Callable[[Tensor], Tensor]
 
@@ -79,31 +89,26 @@ POOLINGS: dict[str, Function] = {
 X = torch.randn(3, 2, 6, 6, dtype=F64, generator=seeded(5))
 
 
-def assert_same(a: Tensor, b: Tensor) -> None:
-    """Allow for the rounding of sums taken in another order."""
-    assert torch.allclose(a, b, rtol=1e-13, atol=1e-13 * float(b.detach().abs().max()))
-
-
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_shared_hard_dgn_is_the_network_itself_in_every_spelling(spelling: str) -> None:
     module = Mixed(SPELLINGS[spelling])
     twin = to_dgn(module, shared=True)
-    assert_same(twin(X), module(X))
-    assert_same(twin(X[:1]), module(X[:1]))
+    assert_same(twin(X), module(X), module, X)
+    assert_same(twin(X[:1]), module(X[:1]), module, X[:1])
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_so_it_is_with_every_pooling(pooling: str) -> None:
     module = Mixed(torch.relu, POOLINGS[pooling])
-    assert_same(to_dgn(module, shared=True)(X), module(X))
-    assert_same(to_dgn(module, frozen=True)(X), module(X))
+    assert_same(to_dgn(module, shared=True)(X), module(X), module, X)
+    assert_same(to_dgn(module, frozen=True)(X), module(X), module, X)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_also_where_entries_tie(pooling: str) -> None:
     module = nn.Sequential(nn.Conv2d(2, 4, 1), Pool(POOLINGS[pooling]), nn.Flatten()).double()
     x = torch.randint(0, 2, (3, 2, 6, 6), generator=seeded()).double()
-    assert_same(to_dgn(module, shared=True)(x), module(x))
+    assert_same(to_dgn(module, shared=True)(x), module(x), module, x)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -111,41 +116,47 @@ def test_architectures_have_twins_too(name: str) -> None:
     module = make_specimen(name)
     assert isinstance(module, Architecture)
     x = inputs(module)
-    assert_same(to_dgn(module, shared=True)(x), module(x))
+    assert_same(to_dgn(module, shared=True)(x), module(x), module, x)
 
 
 def test_gradients_of_the_shared_twin_are_those_of_the_network() -> None:
+    """With integers, exactly: no partial product or sum reaches 2^53, as all factors are >= 1."""
     module = Mixed(torch.relu)
+    integer_weights(module, seeded())
+    x = torch.randint(-2, 3, X.shape, generator=seeded(5)).double()
+    net = trace(module, x)
+    assert float(any_order_underflow(net, x, net.gates(x)).sum()) < 2.0**53
     twin = to_dgn(module, shared=True)
-    twin(X).square().sum().backward()
-    module(X).square().sum().backward()
+    twin(x).sum().backward()
+    module(x).sum().backward()
     for ours, theirs in zip(twin.value.parameters(), module.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None
-        assert_same(ours.grad, theirs.grad)
+        assert torch.equal(ours.grad, theirs.grad)
+    assert any(bool(p.grad.any()) for p in module.parameters() if p.grad is not None)
 
 
 def test_with_other_features_the_gates_are_theirs() -> None:
     module, other = Mixed(torch.relu), Mixed(torch.relu, seed=1)
     twin = to_dgn(module, features=other)
-    assert (twin(X) - module(X)).abs().max() > 1e-3
+    assert_different(twin(X), module(X), module, X)
     swapped = to_dgn(other, features=module)
-    assert (twin(X) - swapped(X)).abs().max() > 1e-3
-    assert_same(to_dgn(other, features=other)(X), other(X))
+    assert_different(twin(X), swapped(X), module, X)
+    assert_same(to_dgn(other, features=other)(X), other(X), other, X)
 
 
 @pytest.mark.parametrize("pooling", ["max", "amax", "average"])
 def test_pre_activations_of_a_dlgn_twin_are_affine_and_of_a_dgn_twin_are_not(pooling: str) -> None:
     module = Mixed(torch.relu, POOLINGS[pooling])
-    y = torch.randn(X.shape, dtype=F64, generator=seeded(6))
+    integer_weights(module, seeded(), multiple=36)  # averages over 4 or all 36 positions
+    x, y = (144 * torch.randint(-3, 4, X.shape, generator=seeded(k)).double() for k in (5, 6))
     for make, is_affine in ((to_dlgn, True), (to_dgn, False)):
         twin = make(module)
-        at_x, at_y, between = (twin.pre_activations(t) for t in (X, y, 0.25 * X + 0.75 * y))
-        gaps = [
-            float((b - 0.25 * a - 0.75 * c).detach().abs().max())
-            for a, c, b in zip(at_x, at_y, between, strict=True)
+        at_x, at_y, between = (twin.pre_activations(t) for t in (x, y, 0.25 * x + 0.75 * y))
+        equal = [
+            torch.equal(b, 0.25 * a + 0.75 * c) for a, c, b in zip(at_x, at_y, between, strict=True)
         ]
-        assert len(gaps) == 5
-        assert (max(gaps) < 1e-12) is is_affine
+        assert len(equal) == 5
+        assert all(equal) is is_affine
 
 
 def test_a_dlgn_twin_is_the_written_network() -> None:
@@ -155,17 +166,19 @@ def test_a_dlgn_twin_is_the_written_network() -> None:
     first, second, last = module[0], module[2], module[4]
     q = [first(x), second(first(x))]
     z = second(first(x) * (q[0] > 0)) * (q[1] > 0)
-    assert_same(to_dlgn(module)(x), last(z))
+    assert_same(to_dlgn(module)(x), last(z), to_dlgn(module), x)
     soft = last(second(first(x) * torch.sigmoid(3 * q[0])) * torch.sigmoid(3 * q[1]))
-    assert_same(to_dlgn(module, gate=Soft(3.0))(x), soft)
+    twin = to_dlgn(module, gate=Soft(3.0))
+    assert_same(twin(x), soft, twin, x)
+    assert_different(twin(x), last(z), twin, x)
 
 
 def test_an_input_of_ones_reaches_the_values_only() -> None:
     module = nn.Sequential(nn.Linear(3, 4, bias=False), nn.ReLU(), nn.Linear(4, 2)).double()
     twin = to_dgn(module, value_input="ones")
     x = torch.randn(6, 3, dtype=F64, generator=seeded())
-    assert_same(twin(x), twin(2.0 * x))
-    assert not torch.allclose(twin(x), twin(-x))
+    assert torch.equal(twin(x), twin(2.0 * x))
+    assert_different(twin(x), twin(-x), twin, x)
 
 
 def test_who_trains_is_as_asked() -> None:
@@ -188,7 +201,7 @@ def test_a_copied_twin_has_weights_of_its_own() -> None:
         for tensor in (*other.parameters(), *(b for b in other.buffers() if b.dtype == F64)):
             tensor.mul_(1.5)
     assert torch.equal(twin(X), before)
-    assert (other(X) - before).abs().max() > 1e-3
+    assert_different(other(X), before, other, X)
     other.load_state_dict(twin.state_dict())
     assert torch.equal(other(X), before)
 
@@ -200,7 +213,7 @@ def test_weights_may_be_replaced_by_torch_func() -> None:
     with torch.no_grad():
         for p in twin.value.parameters():
             p.mul_(2.0)
-    assert_same(replaced, twin(X))
+    assert torch.equal(replaced, twin(X))
 
 
 @pytest.mark.parametrize("make", [to_dgn, to_dlgn])

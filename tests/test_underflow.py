@@ -139,6 +139,23 @@ def test_an_inner_product_of_subnormals_is_within_its_bound_and_not_within_the_f
     assert any(g > Fraction(gamma(20)) * e for g, e in zip(gaps, exact, strict=True))
 
 
+def test_gates_may_be_truth_values() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 3, bias=False).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.first(x) * (x > 1.0)
+
+    net = rl.trace(Masked(), X)
+    gates = net.gates(X)
+    assert gates[0].dtype is torch.bool
+    for bound in (output_tolerance(net, X, gates)[0], kernel_tolerance(net, X, gates, output=0)[0]):
+        assert bool((torch.as_tensor(bound) >= 0).all())
+    assert not any_order_underflow(net, X, gates)[~gates[0]].any()
+
+
 def test_the_smallest_number_is_that_of_the_type() -> None:
     for dtype, exponent in ((torch.float64, -1074), (torch.float32, -149)):
         assert smallest(dtype) == 2.0**exponent

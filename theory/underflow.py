@@ -90,9 +90,9 @@ def forward_underflow(
         elif isinstance(node, Reindex):
             a_out, r_out = node.move(a), node.move(r)
         elif isinstance(node, Scale | Gate):
-            held = node.factor.abs() if isinstance(node, Scale) else gates[node.gate].abs()
+            held = node.factor if isinstance(node, Scale) else gates[node.gate]
             steps = _STEPS if isinstance(node, Scale) else 2
-            factor = held.to(x)
+            factor = held.detach().to(x).abs()
             a_out, r_out = a[0] * factor, r[0] * factor + steps * (1.0 + a[0])
         else:
             dims = [axis + 1 for axis in node.axes]  # type: ignore[attr-defined]
