@@ -36,8 +36,10 @@ _HOMES = {
         "skip.ntk",
         "skip.linear-count",
     ),
+    "proofs_concatenation": ("skip.dense-concat",),
     "proofs_soft_gates": ("ntk.soft-gates",),
     "proofs_random_gates": ("ntk.gate-repeat", "ntk.bernoulli-gates"),
+    "proofs_pieces": ("dlgn.constant-input-piecewise", "dlgn.shallow-contained"),
     "proofs_features": ("dlgn.primal-linear",),
 }
 _HOME_OF = {identifier: home for home, group in _HOMES.items() for identifier in group}

@@ -36,12 +36,13 @@ def _through_relus() -> tuple[Shape, ...]:
     return (gated(2, 2, 2, 1),)
 
 
-def _sources(symbolic: SymbolicNetwork) -> list[int]:
+def sources(symbolic: SymbolicNetwork) -> list[int]:
+    """Return the nodes of the pre-activations that make the gates on the paths."""
     found = (symbolic.net.gate_layers[layer].source for layer in symbolic.gates[0])
     return [source for source in found if source is not None]
 
 
-def _composed(symbolic: SymbolicNetwork, layer: int) -> list[PolyElement]:
+def composed(symbolic: SymbolicNetwork, layer: int) -> list[PolyElement]:
     """Return W_l ⋯ W_1 x of a dense feature network, by products of matrices."""
     column = sympy.Matrix([x.as_expr() for x in symbolic.x[0]])
     tensors = [w for w in symbolic.net.weights if w.name.startswith("gates.")]
@@ -67,9 +68,9 @@ def primal_linear(
         for shape in chains():
             symbolic = shape.symbols(examples=1, free=24)
             book = GateBook(symbolic.free)
-            for layer, source in enumerate(_sources(symbolic)):
+            for layer, source in enumerate(sources(symbolic)):
                 left = symbolic.forward(symbolic.x[0], book, node=source)
-                right = _composed(symbolic, layer)
+                right = composed(symbolic, layer)
                 for a, b in zip(left, right, strict=True):
                     yield Identity(a, b, shape.words, "q_l(x)")
 
@@ -78,7 +79,7 @@ def primal_linear(
             symbolic = shape.symbols(extra=("t",), free=60)
             book, t = GateBook(symbolic.free), symbolic.extra["t"]
             between = [t * a + (1 - t) * b for a, b in zip(*symbolic.x, strict=True)]
-            for source in _sources(symbolic):
+            for source in sources(symbolic):
                 here, there, middle = (
                     symbolic.forward(x, book, node=source) for x in (*symbolic.x, between)
                 )
