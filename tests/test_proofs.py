@@ -36,8 +36,8 @@ ENVIRONMENTS = {"document", "proposition", "lemma", "proof", "enumerate", "align
 COMMANDS = set(
     "documentclass usepackage newtheorem* begin end sloppy item noindent texttt text mathrm mathbf "
     "operatorname big Big left right frac binom sum prod partial nabla langle rangle vert cdot "
-    "cdots dots le ge ni bigotimes det sqrt ne to in odot subseteq Rightarrow quad qquad top dot sigma theta phi pi Sigma "
-    "Lambda Phi Gamma pm beta delta mu lambda prime limits int".split()
+    "cdots dots le ge ni bigotimes det sqrt ne to in odot subseteq Rightarrow quad qquad top dot "
+    "sigma theta phi pi Sigma Lambda Phi Gamma pm beta delta mu lambda prime limits int".split()
 )  # fmt: skip
 
 
