@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reluctant.models import GatedNetwork, Soft, make_conv, make_fc
+from reluctant.models import Architecture, GatedNetwork, Soft, make_conv, make_fc
 from reluctant.properties.families import SIZE, UNSEEN, Builder, Family, specimens_of
 
 
@@ -128,7 +128,7 @@ def _chain(activation: Callable[[Tensor], Tensor] = torch.relu, **options: Any) 
     return build
 
 
-def _own_soft(value: Callable[[st.DrawFn], tuple[nn.Module, tuple[int, ...]]]) -> Builder:
+def _own_soft(value: Callable[[st.DrawFn], tuple[Architecture, tuple[int, ...]]]) -> Builder:
     def build(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
         architecture, shape = value(draw)
         return GatedNetwork(architecture, None, Soft(4.0, 0.1)), shape
@@ -136,13 +136,13 @@ def _own_soft(value: Callable[[st.DrawFn], tuple[nn.Module, tuple[int, ...]]]) -
     return build
 
 
-def _dense(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
+def _dense(draw: st.DrawFn) -> tuple[Architecture, tuple[int, ...]]:
     inputs = draw(SIZE)
     widths = draw(st.lists(SIZE, min_size=1, max_size=2))
     return make_fc(inputs, widths, draw(SIZE), generator=UNSEEN), (inputs,)
 
 
-def _circular(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
+def _circular(draw: st.DrawFn) -> tuple[Architecture, tuple[int, ...]]:
     shape = (1, draw(st.integers(3, 4)))
     return make_conv(shape, [draw(SIZE)], 1, window=2, generator=UNSEEN), shape
 

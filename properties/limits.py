@@ -116,4 +116,5 @@ FC_LIMIT = Statement(
         "Measured on networks of the given depth and inputs. The intervals are Student's, valid "
         "for many draws only; the rate is fitted as log rmse = a − s log w + b/w."
     ),
+    draws_networks=True,
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from reluctant.properties.catalogue import select
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.counterexamples import smallest
 from reluctant.properties.families import FAMILIES, Family
@@ -15,8 +14,6 @@ from reluctant.properties.pools import pool
 from reluctant.theory.errors import NotIdentified, TooManyPaths
 from reluctant.theory.statements import CannotTry, Claim, Comparison, Hypothesis, Statement, Trial
 from reluctant.theory.verdicts import Need, Outcome, Sharpness
-
-EXAMPLES = {"smoke": 6, "dev": 12, "ci": 40, "nightly": 400}
 
 
 def sharpness(
@@ -41,6 +38,9 @@ def sharpness(
     Returns:
         The smallest counterexample, or how many networks were tried without one.
     """
+    if statement.draws_networks:
+        reason = "it is measured on networks of its own, which meet all hypotheses"
+        return Sharpness(statement.id, hypothesis.name, Need.DEFINING, 0, reason=reason)
     others = tuple(h for h in statement.hypotheses if h is not hypothesis)
     weaker = replace(statement, hypotheses=others, claim=_as_far_as_it_goes(statement.claim))
     alone = 0
@@ -77,25 +77,3 @@ def _as_far_as_it_goes(claim: Claim) -> Claim:
             raise CannotTry(f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
     return attempt
-
-
-def sharpnesses(
-    statements: Iterable[str] | None = None,
-    profile: str = "dev",
-    progress: Callable[[str, int, int], None] | None = None,
-    *,
-    seed_: int = 0,
-) -> Iterator[Sharpness]:
-    """Yield the table statement × hypothesis, row by row.
-
-    Args:
-        statements: Identifiers or prefixes; all if None.
-        profile: "smoke", "dev", "ci" or "nightly": 6, 12, 40 or 400 specimens a family.
-        progress: Called with what is being done, steps done, and steps in all.
-        seed_: Seed of all draws.
-    """
-    pairs = [(s, h) for s in select(statements) for h in s.hypotheses]
-    for done, (statement, hypothesis) in enumerate(pairs):
-        if progress:
-            progress(f"{statement.id} without “{hypothesis.name}”", done, len(pairs))
-        yield sharpness(statement, hypothesis, examples=EXAMPLES[profile], seed_=seed_)

@@ -290,6 +290,7 @@ FC_VARIANCE_PRINTED = Statement(
         "all gates on w Var K_v → 4 (1² + … + (d−2)²), which grows as d³, where d² is printed."
     ),
     corrected="ntk.fc-variance",
+    draws_networks=True,
 )
 
 STATEMENTS = (FC_VARIANCE, FC_VARIANCE_PRINTED)

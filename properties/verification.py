@@ -15,8 +15,9 @@ from reluctant.properties.expectations import expected_outcomes
 from reluctant.properties.families import FAMILIES, Family
 from reluctant.properties.judging import LIVE, Tally, judge
 from reluctant.properties.pools import pool
+from reluctant.properties.sharpness import sharpness
 from reluctant.theory.statements import Mutant, Statement
-from reluctant.theory.verdicts import MutantResult, Outcome, Report, Verdict
+from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, Verdict
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
@@ -105,6 +106,7 @@ def verify(
     progress: Progress | None = None,
     *,
     seed_: int = 0,
+    dropping: bool = False,
 ) -> Report:
     """Try every statement on every family, and hunt every mutant.
 
@@ -113,15 +115,17 @@ def verify(
         profile: "smoke", "dev", "ci" or "nightly": 3, 10, 20 or 300 specimens a family.
         progress: Called with what is being done, steps done, and steps in all.
         seed_: Seed of all draws.
+        dropping: Also drop each hypothesis alone, and look for a failure without it.
 
     Returns:
-        One verdict a statement and family, and one result a mutant.
+        One verdict a statement and family, one result a mutant, and, if asked for, one a hypothesis.
     """
     chosen, examples = select(statements), EXAMPLES[profile]
-    steps = sum(len(FAMILIES) + len(s.mutants) for s in chosen)
+    steps = sum(len(FAMILIES) + len(s.mutants) + dropping * len(s.hypotheses) for s in chosen)
     done = 0
     verdicts: list[Verdict] = []
     mutants: list[MutantResult] = []
+    needs: list[Sharpness] = []
     notes: tuple[str, ...] = ()
     try:
         for statement in chosen:
@@ -135,10 +139,20 @@ def verify(
                     progress(f"{statement.id}: hunting “{mutant.name}”", done, steps)
                 mutants.append(hunt(statement, mutant, seed_=seed_))
                 done += 1
+            for hypothesis in statement.hypotheses if dropping else ():
+                if progress:
+                    progress(f"{statement.id} without “{hypothesis.name}”", done, steps)
+                needs.append(sharpness(statement, hypothesis, examples=2 * examples, seed_=seed_))
+                done += 1
     except KeyboardInterrupt:
         notes = (f"interrupted after {done} of {steps} steps",)
     return Report(
-        "the property suite", tuple(verdicts), tuple(mutants), environment(seed_, profile), notes
+        "the property suite",
+        tuple(verdicts),
+        tuple(mutants),
+        environment(seed_, profile),
+        notes,
+        tuple(needs),
     )
 
 

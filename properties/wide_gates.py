@@ -199,6 +199,7 @@ INFINITE_GATES = Statement(
         "Drawn at the depth and the inputs given; the network's own gates play no part. Where the "
         "sample cannot tell order 1 the verdict says how many networks would."
     ),
+    draws_networks=True,
 )
 
 STATEMENTS = (INFINITE_GATES,)

@@ -226,6 +226,8 @@ class Statement:
         revisits_gates: True if its two sides compute the gates in different ways, so that a
             pre-activation within rounding of 0 can set them apart.
         uses_kernel: True if its claim propagates kernels, which large networks cannot afford.
+        draws_networks: True if its claim measures networks of its own, at the sizes or the inputs
+            of the given one: its hypotheses say where it is meant, not what it is measured on.
         proof: Makes its symbolic proof, still to be checked; None if there is none.
         modular: Its polynomial form, tried at any size modulo primes; None if it has none.
     """
@@ -243,6 +245,7 @@ class Statement:
     corrected: str = ""
     revisits_gates: bool = False
     uses_kernel: bool = False
+    draws_networks: bool = False
     proof: Callable[[], Proof] | None = None
     modular: ModularClaim | None = None
 

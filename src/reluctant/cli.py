@@ -221,6 +221,12 @@ def verify(
     profile: Annotated[
         SearchProfile, typer.Option(help="How many examples to try.")
     ] = SearchProfile.DEV,
+    power: Annotated[
+        bool, typer.Option("--power", help="List every deliberate fault and what noticed it.")
+    ] = False,
+    sharpness: Annotated[
+        bool, typer.Option("--sharpness", help="Drop each hypothesis alone: is it needed?")
+    ] = False,
     strict: Strict = False,
     json_path: JsonPath = None,
 ) -> None:
@@ -230,7 +236,14 @@ def verify(
     from reluctant.properties.verification import verify as verify_suite
 
     with progress_bar() as progress:
-        report = verify_suite(wanted, profile=profile.value, progress=progress)
+        report = verify_suite(wanted, profile=profile.value, progress=progress, dropping=sharpness)
+    from reluctant import tables
+
+    console = make_console(stderr=json_path == STDOUT)
+    if power:
+        console.print(tables.power_table(report.mutants))
+    if sharpness:
+        console.print(tables.sharpness_table(report.sharpness))
     _conclude(report, json_path, strict, by_statement=True)
 
 

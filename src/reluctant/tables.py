@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reluctant.theory.scores import Score, scores
-from reluctant.theory.verdicts import Counterexample, Outcome, Report, Verdict
+from reluctant.theory.verdicts import (
+    Counterexample,
+    MutantResult,
+    Need,
+    Outcome,
+    Report,
+    Sharpness,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,6 +96,52 @@ def verdict_table(report: Report) -> Table:
             Text("as above" if reasons == previous else "\n".join(reasons)),
         )
         previous = reasons
+    return table
+
+
+def power_table(mutants: Iterable[MutantResult]) -> Table:
+    """Lay out one line a deliberate fault: the statement, the fault, and what noticed it."""
+    from rich.text import Text
+
+    table = _make_table("statement", "fault", "examples", "noticed")
+    previous = ""
+    for mutant in mutants:
+        table.add_row(
+            "" if mutant.statement == previous else mutant.statement,
+            Text(mutant.mutant),
+            str(mutant.trials),
+            Text(mutant.detail if mutant.killed else f"NOT NOTICED: {mutant.detail}"),
+            style="" if mutant.killed else "bold red",
+        )
+        previous = mutant.statement
+    return table
+
+
+_NEEDS = {
+    Need.NEEDED: "needed",
+    Need.NOT_SEEN: "not needed as far as tried",
+    Need.DEFINING: "cannot be tried without",
+    Need.NEVER_ALONE: "no network tried breaks it alone",
+}
+
+
+def sharpness_table(needs: Iterable[Sharpness]) -> Table:
+    """Lay out one line a hypothesis that was dropped alone, with the smallest counterexample."""
+    from rich.text import Text
+
+    table = _make_table("statement", "without", "is it needed?", "seen")
+    previous = ""
+    for need in needs:
+        seen = need.reason or (f"{need.alone} networks without a failure" if need.alone else "")
+        if need.counterexample is not None:
+            seen = f"{need.subject}: {need.counterexample.summary}"
+        table.add_row(
+            "" if need.statement == previous else need.statement,
+            Text(need.hypothesis),
+            _NEEDS[need.need],
+            Text(seen),
+        )
+        previous = need.statement
     return table
 
 

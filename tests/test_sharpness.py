@@ -1,0 +1,71 @@
+"""Dropping hypotheses: what is needed is found, what is superfluous is not called needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reluctant.properties import hypotheses as needs
+from reluctant.properties.catalogue import select
+from reluctant.properties.controls import CONTROLS
+from reluctant.properties.families import FAMILIES
+from reluctant.properties.sharpness import sharpness
+from reluctant.theory.verdicts import Need, Report
+
+BY_NAME = {family.name: family for family in (*FAMILIES, *CONTROLS)}
+DENSE = [BY_NAME["FC"], BY_NAME["FC, biases"]]
+(HADAMARD,) = select(["dual.npk-hadamard"])
+(INNER,) = select(["dual.inner-product"])
+
+
+def test_a_needed_hypothesis_comes_with_its_smallest_counterexample() -> None:
+    found = sharpness(HADAMARD, needs.BIAS_FREE, families=DENSE)
+    assert (found.need, found.subject) == (Need.NEEDED, "FC, biases")
+    assert found.counterexample is not None
+    weights = found.counterexample.numbers["weights"]
+    assert any("bias" in name for name in weights)
+    assert found.counterexample.numbers["left"] != found.counterexample.numbers["right"]
+
+
+def test_a_superfluous_hypothesis_is_not_seen_to_be_needed() -> None:
+    """The output is the inner product with biases too: asking for none of them is too much."""
+    cautious = replace(INNER, hypotheses=(needs.BIAS_FREE,))
+    found = sharpness(cautious, needs.BIAS_FREE, families=DENSE)
+    assert found.need is Need.NOT_SEEN
+    assert found.alone > 0
+    assert found.counterexample is None
+
+
+def test_a_hypothesis_that_nobody_breaks_alone_says_so() -> None:
+    found = sharpness(HADAMARD, needs.BIAS_FREE, families=DENSE[:1])
+    assert (found.need, found.alone) == (Need.NEVER_ALONE, 0)
+
+
+def test_a_claim_that_cannot_run_without_it_is_no_counterexample() -> None:
+    found = sharpness(
+        HADAMARD, needs.FULLY_CONNECTED, families=[BY_NAME["conv 1-D, circular, average pool"]]
+    )
+    assert found.need is Need.DEFINING
+    assert found.reason.startswith("conv 1-D, circular, average pool: ")
+
+
+def test_only_networks_that_meet_the_others_count() -> None:
+    """Biases and shared weights at once say nothing about either."""
+    both = BY_NAME["conv, circular, biases"]
+    assert sharpness(HADAMARD, needs.BIAS_FREE, families=[both]).need is Need.NEVER_ALONE
+
+
+def test_needs_survive_json() -> None:
+    found = sharpness(HADAMARD, needs.BIAS_FREE, families=DENSE)
+    report = Report("suite", (), sharpness=(found,))
+    again = Report.from_json(report.to_json())
+    assert again.sharpness[0].need is Need.NEEDED
+    assert again.to_json() == report.to_json()
+
+
+def test_every_control_is_read_and_breaks_something() -> None:
+    from reluctant.properties.catalogue import statements
+    from reluctant.properties.pools import pool
+
+    for family in CONTROLS:
+        trial = next(pool(family, 0).head(1, 3))
+        assert any(statement.unmet(trial.net) for statement in statements()), family.name
