@@ -148,22 +148,24 @@ def test_circular_kernels_do_not_see_shifts_and_the_controls_do(
 ) -> None:
     found = {r.config["network"]: r for r in results("rotation").records}
     whole, strided = found["circular, pooled"], found["circular, strides 2, 1, 1"]
-    assert whole["largest"] <= whole["bound"] < 1e-10
+    assert whole["largest"] <= whole["bound"]
     assert strided["largest at even shifts"] <= strided["bound"]
     for control in (strided, found["zero padding, pooled"], found["circular, flattened"]):
-        assert control["largest"] > 1e-3
+        assert control["largest"] > max(whole["bound"], control["bound"])
     for control in (found["zero padding, pooled"], found["circular, flattened"]):
-        assert control["largest at even shifts"] > 1e-3
+        assert control["largest at even shifts"] > max(whole["bound"], control["bound"])
 
 
 @pytest.mark.parametrize("stage", ["before", "after"])
 def test_sub_networks_sum_to_the_whole(stage: str, results: Callable[[str], Results]) -> None:
     for record in results("skip-ensemble").records:
         for quantity in ("kernel", "output"):
-            assert record[f"{quantity} rest {stage}"] <= record[f"{quantity} bound {stage}"] < 1e-8
-        assert record[f"kernel {stage}"].sum() == pytest.approx(1.0, abs=1e-12)
-        without_longest = record[f"kernel {stage}"][:-1].sum()
-        assert without_longest < 1.0 - 1e-3  # the sum has to miss a term that is left out
+            assert record[f"{quantity} rest {stage}"] <= record[f"{quantity} bound {stage}"]
+        # The largest entry is on a diagonal: a trace over images and outputs is off by so many times that.
+        off = 10 * record.config["images"] * record[f"kernel bound {stage}"]
+        shares = record[f"kernel {stage}"]
+        assert abs(shares.sum() - 1.0) <= off
+        assert 1.0 - shares[:-1].sum() > off  # the sum has to miss a term that is left out
 
 
 def test_the_error_of_the_law_falls_with_width_unless_gates_depend_on_weights(

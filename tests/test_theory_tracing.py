@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import reluctant as rl
 from reluctant.theory.nodes import Gate, Weighted
+from reluctant.theory.rounding import output_bound
 from reluctant.theory.tracing import trace
 
 X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
@@ -200,7 +201,8 @@ def test_tied_weights_are_keyed_by_identity() -> None:
     assert nodes[0].weight == nodes[1].weight
     with pytest.raises(rl.NotIdentified, match="acts twice on a path"):
         rl.npk(net, X)
-    assert torch.allclose(rl.paths(net, X).output(), Tied.forward(net.module, X))  # type: ignore[arg-type]
+    error = (rl.paths(net, X).output() - net.module(X)).abs()
+    assert bool((error <= output_bound(net, X, net.gates(X))).all())
 
 
 def test_a_branch_that_feeds_only_gates_carries_no_paths() -> None:
