@@ -120,10 +120,10 @@ def _hyperplanes(trial: Trial) -> list[Plane]:
     return [tuple(Fraction(a) for a in row) for row in rows.tolist()]
 
 
-Points = Callable[[Trial], Tensor]
+Points = Callable[[Trial, Sequence[Plane]], Tensor]
 
 
-def _generic(trial: Trial) -> Tensor:
+def _generic(trial: Trial, planes: Sequence[Plane]) -> Tensor:
     """Draw points, and keep those that are on no hyperplane, beyond rounding."""
     points = _drawn(trial)
     q = _pre_activations(trial.net, points, trial.weights)
@@ -131,7 +131,8 @@ def _generic(trial: Trial) -> Tensor:
     size = _pre_activations(trial.net, points.abs(), largest)
     deepest = max(roundings(trial.net, s) for s in _sources(trial.net))
     off = gamma(deepest) * size
-    return points[((q.abs() > off) | (size == 0)).all(1)]
+    always_shut = torch.tensor([not any(plane) for plane in planes])
+    return points[((q.abs() > off) | always_shut).all(1)]
 
 
 def _sources(net: PathNetwork) -> list[int]:
@@ -144,7 +145,7 @@ def _drawn(trial: Trial) -> Tensor:
     return torch.randint(-_SPREAD, _SPREAD + 1, shape, generator=trial.generator).double()
 
 
-def _at_ties_too(trial: Trial) -> Tensor:
+def _at_ties_too(trial: Trial, planes: Sequence[Plane]) -> Tensor:
     points = _drawn(trial)
     return torch.cat([torch.zeros_like(points[:1]), points.sign(), points])[: len(points)]
 
@@ -155,7 +156,7 @@ def patterns_are_regions(
     """Compare patterns met at drawn points with the regions of hyperplanes, and these with a bound."""
     net, planes = trial.net, _hyperplanes(trial)
     inputs = len(planes[0]) - 1
-    at = points(trial)
+    at = points(trial, planes)
     if not len(at):
         raise CannotTry("every point drawn is within rounding of some hyperplane")
     gates = net.gates(at.to(trial.x))
