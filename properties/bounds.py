@@ -133,7 +133,7 @@ def pair_underflow(
     Raises:
         CannotTry: If there are more than 1e154 paths.
     """
-    reach = any_order_underflow(net, x, gates, weights).flatten(1).sum(1)
+    reach = any_order_underflow(net, x, gates, weights).reshape(len(x), -1).sum(1)
     return (4 * roundings(net) + 8 + extra) * smallest(dtype) * _finite(torch.outer(reach, reach))
 
 

@@ -11,7 +11,12 @@ from model_specimens import F64, seeded
 from torch import Tensor, nn
 
 import reluctant as rl
-from reluctant.properties.bounds import inner_product_bound, kernel_tolerance, output_tolerance
+from reluctant.properties.bounds import (
+    inner_product_bound,
+    kernel_tolerance,
+    output_tolerance,
+    pair_underflow,
+)
 from reluctant.theory.rounding import gamma, output_bound, roundings
 from reluctant.theory.underflow import any_order_underflow, forward_underflow, smallest
 
@@ -137,6 +142,13 @@ def test_an_inner_product_of_subnormals_is_within_its_bound_and_not_within_the_f
     gaps = [abs(Fraction(c) - e) for c, e in zip(computed.tolist(), exact, strict=True)]
     assert all(g <= Fraction(v) for g, v in zip(gaps, bound.tolist(), strict=True))
     assert any(g > Fraction(gamma(20)) * e for g, e in zip(gaps, exact, strict=True))
+
+
+def test_a_network_with_one_number_an_example_has_bounds_too() -> None:
+    module = nn.Sequential(nn.Linear(3, 1, bias=False), nn.Flatten(0)).double()
+    net = rl.trace(module, X)
+    assert forward_underflow(net, X, []).shape == (4,)
+    assert pair_underflow(net, X, []).shape == (4, 4)
 
 
 def test_gates_may_be_truth_values() -> None:
