@@ -26,9 +26,8 @@ _HOMES = {
         "conv.equivariant",
         "conv.npk-rotation-sum",
         "conv.npk-invariant",
-        "conv.constant-input",
-        "conv.max-pool",
     ),
+    "proofs_pooling": ("conv.constant-input", "conv.max-pool"),
     "proofs_convolution_tangents": ("conv.ntk",),
     "proofs_skips": (
         "skip.output-ensemble",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import sympy
-import torch
 from sympy import QQ
 from sympy.polys.rings import PolyElement
 
@@ -25,8 +22,6 @@ from reluctant.properties.proof_shapes import (
 from reluctant.properties.proofs_kernels import at_one, read_off
 from reluctant.theory.gate_book import GateBook, Polynomials
 from reluctant.theory.moments import bundle_law
-from reluctant.theory.nodes import Constant
-from reluctant.theory.pooled import fed
 from reluctant.theory.proofs import Identity, Proof, Step
 from reluctant.theory.statements import Mutant
 from reluctant.theory.symbolic import SymbolicNetwork
@@ -38,11 +33,13 @@ Shift = tuple[int, ...]
 Some = Callable[[Sequence[Shift]], Sequence[Shift]]
 
 
-def _all(found: Sequence[Shift]) -> Sequence[Shift]:
+def every(found: Sequence[Shift]) -> Sequence[Shift]:
+    """Return all rotations."""
     return found
 
 
-def _only_none(found: Sequence[Shift]) -> Sequence[Shift]:
+def only_none(found: Sequence[Shift]) -> Sequence[Shift]:
+    """Return the rotation by nothing, a fault."""
     return found[:1]
 
 
@@ -71,7 +68,7 @@ def _moved(shape: Shape, x: Polynomials, shift: Shift) -> list[PolyElement]:
     return rotated(x, shape.net.input_shape, shift)
 
 
-def rotation_sum(shape: Shape, symbolic: SymbolicNetwork, some: Some = _all) -> PolyElement:
+def rotation_sum(shape: Shape, symbolic: SymbolicNetwork, some: Some = every) -> PolyElement:
     """Return Σ_r Σ_i x(i) rot(x', r)(i) overlap(i, x, rot(x', r)), no factor, paths listed."""
     ring, (x, y), (g, h) = symbolic.ring, symbolic.x, symbolic.gates
     paths = [p for p in symbolic.listed if p.end == 0]
@@ -96,10 +93,6 @@ def _circular() -> tuple[Shape, ...]:
 
 def _zero_padded() -> tuple[Shape, ...]:
     return (convolution(1, (3,), (2,), padding="zero"),)
-
-
-def _gated_zero_padded() -> tuple[Shape, ...]:
-    return (gated_convolution(1, (3,), (2,), padding="zero"),)
 
 
 def _biased() -> tuple[Shape, ...]:
@@ -196,7 +189,7 @@ def equivariant(shapes: Shapes = _circular, alike: bool = True) -> Proof:
     )
 
 
-def npk_rotation_sum(some: Some = _all, shapes: Shapes = poolings) -> Proof:
+def npk_rotation_sum(some: Some = every, shapes: Shapes = poolings) -> Proof:
     """Make the proof that the kernel adds overlaps over rotations.
 
     Args:
@@ -236,19 +229,28 @@ def npk_rotation_sum(some: Some = _all, shapes: Shapes = poolings) -> Proof:
 Gates = Callable[[SymbolicNetwork, Polynomials, Polynomials, GateBook], GatePolynomials]
 
 
-def _of_the_shifted(
+def of_the_shifted(
     symbolic: SymbolicNetwork, moved: Polynomials, still: Polynomials, book: GateBook
 ) -> GatePolynomials:
+    """Return the gates that the network makes at the moved input."""
     return symbolic.own_gates(moved, book)
 
 
-def _of_the_unshifted(
+def of_the_unshifted(
     symbolic: SymbolicNetwork, moved: Polynomials, still: Polynomials, book: GateBook
 ) -> GatePolynomials:
+    """Return the gates at the input before it was moved, a fault."""
     return symbolic.own_gates(still, book)
 
 
-def _invariance(shapes: Shapes, gates: Gates, hard: bool) -> Iterator[Identity]:
+def invariance(shapes: Shapes, gates: Gates, hard: bool) -> Iterator[Identity]:
+    """Yield H(rot(x, r), y) = H(x, y) for every rotation but that by nothing.
+
+    Args:
+        shapes: Networks that make their own gates.
+        gates: Gates at the rotated input.
+        hard: Whether gates are 0 or 1.
+    """
     for shape in shapes():
         for shift in shifts(shape.net.input_shape)[1:]:
             symbolic, book = _booked(shape, hard)
@@ -262,7 +264,7 @@ def _invariance(shapes: Shapes, gates: Gates, hard: bool) -> Iterator[Identity]:
             yield Identity(at_one(symbolic, left), at_one(symbolic, right), shape.words, label)
 
 
-def npk_invariant(gates: Gates = _of_the_shifted, shapes: Shapes = _circular) -> Proof:
+def npk_invariant(gates: Gates = of_the_shifted, shapes: Shapes = _circular) -> Proof:
     """Make the proof that the kernel is shift invariant.
 
     Args:
@@ -274,13 +276,13 @@ def npk_invariant(gates: Gates = _of_the_shifted, shapes: Shapes = _circular) ->
             "Hard gates, named by their pre-activations at the rotated input; the kernel from its "
             "definition, paths listed.",
             r"H(\mathrm{rot}(x, r), y) = H(x, y)",
-            lambda: _invariance(shapes, gates, True),
+            lambda: invariance(shapes, gates, True),
         ),
         Step(
             "Soft gates: any function of the pre-activation, with equal values where these are "
             "equal polynomials.",
             r"H(\mathrm{rot}(x, r), y) = H(x, y)",
-            lambda: _invariance(shapes, gates, False),
+            lambda: invariance(shapes, gates, False),
         ),
     )
     return Proof(
@@ -293,110 +295,10 @@ def npk_invariant(gates: Gates = _of_the_shifted, shapes: Shapes = _circular) ->
     )
 
 
-def _fed_with_ones() -> tuple[Shape, ...]:
-    return (
-        gated_convolution(1, (3,), (2,)),
-        gated_convolution(1, (3,), (2, 2)),
-        gated_convolution(1, (3, 3), (1,)),
-    )
-
-
-def _ramp(shape: Sequence[int]) -> torch.Tensor:
-    ramp = 1 + torch.arange(math.prod(shape[1:]), dtype=torch.float64)
-    return ramp.reshape(1, *shape[1:]).expand(*shape)
-
-
-def _fed_with_a_ramp() -> tuple[Shape, ...]:
-    shape = gated_convolution(1, (3,), (2,))
-    (start,) = (n for n in shape.net.nodes if isinstance(n, Constant) and n.is_input)
-    net = fed(shape.net, _ramp(start.shape))
-    return (replace(shape, words="the same fed with a ramp", net=net),)
-
-
-def constant_input(shapes: Shapes = _fed_with_ones) -> Proof:
-    """Make the proof that ones as value input keep the kernel shift invariant."""
-    step = Step(
-        "Gates come from the data by the feature network, paths begin at ones; the kernel from "
-        "its definition, with the gates of the rotated data.",
-        r"H_{\mathbf 1}(\mathrm{rot}(x, r), y) = H_{\mathbf 1}(x, y)",
-        lambda: _invariance(shapes, _of_the_shifted, True),
-    )
-    soft = Step(
-        "The same for soft gates, any function of the pre-activation.",
-        step.formula,
-        lambda: _invariance(shapes, _of_the_shifted, False),
-    )
-    return Proof(
-        name="conv.constant-input",
-        title="Ones in place of the data on the paths keep the kernel shift invariant.",
-        claim=step.formula,
-        symbols=(*OWN_GATES, ("r", "a rotation, with an index a gate")),
-        steps=(step, soft),
-        conclusion="For all weights and inputs, and all rotations, of the networks named.",
-    )
-
-
-def _maxima() -> tuple[Shape, ...]:
-    return (
-        convolution(1, (3,), (2,), pool="max"),
-        convolution(2, (3,), (2,), pool="max"),
-        convolution(1, (4,), (1, 2), pool="max"),
-        convolution(1, (3,), (2,), (2,), pool="max"),
-    )
-
-
-def max_pool(some: Some = _all, gates: Gates = _of_the_shifted, shapes: Shapes = _maxima) -> Proof:
-    """Make the proof that a maximum keeps the kernel invariant, and that it is a sum of overlaps.
-
-    Args:
-        some: Which rotations are added.
-        gates: Gates and winners at the shifted input.
-        shapes: Networks.
-    """
-
-    def identities() -> Iterator[Identity]:
-        for shape in shapes():
-            symbolic = shape.symbols()
-            right = rotation_sum(shape, symbolic, some)
-            yield Identity(read_off(symbolic), right, shape.words, "H(x, y)")
-
-    steps = (
-        Step(
-            "A winner is named by its entry and by those it is compared with, so without ties "
-            "winners rotate with the input.",
-            r"H(\mathrm{rot}(x, r), y) = H(x, y)",
-            lambda: _invariance(shapes, gates, True),
-        ),
-        Step(
-            "The kernel read off the expanded outputs against overlaps of listed paths: winners "
-            "are gates too, and there is no average.",
-            r"H(x, y) = \sum_r \sum_i x(i)\, \mathrm{rot}(y, r)(i)\, "
-            r"\mathrm{overlap}(i, x, \mathrm{rot}(y, r))",
-            identities,
-        ),
-    )
-    return Proof(
-        name="conv.max-pool",
-        title="A maximum over all positions keeps the kernel invariant where no ties decide.",
-        claim=(
-            r"H(\mathrm{rot}(x, r), y) = H(x, y) = \sum_r \sum_i x(i)\, \mathrm{rot}(y, r)(i)\, "
-            r"\mathrm{overlap}(i, x, \mathrm{rot}(y, r))"
-        ),
-        symbols=(*OWN_GATES, ("g, h", "gates and winners at $x$ and $y$")),
-        steps=steps,
-        conclusion=(
-            "For all weights, and inputs at which no tie decides, of the networks named. The "
-            "second step holds for any gates and winners that rotate with the input."
-        ),
-    )
-
-
 PROOFS: dict[str, Callable[..., Proof]] = {
     "conv.equivariant": equivariant,
     "conv.npk-rotation-sum": npk_rotation_sum,
     "conv.npk-invariant": npk_invariant,
-    "conv.constant-input": constant_input,
-    "conv.max-pool": max_pool,
 }
 FAULTS: dict[str, tuple[Mutant, ...]] = {
     "conv.equivariant": (
@@ -405,20 +307,12 @@ FAULTS: dict[str, tuple[Mutant, ...]] = {
         Mutant("weights that differ by position", {"alike": False}),
     ),
     "conv.npk-rotation-sum": (
-        Mutant("only r = 0", {"some": _only_none}),
+        Mutant("only r = 0", {"some": only_none}),
         Mutant("biases", {"shapes": _biased}),
     ),
     "conv.npk-invariant": (
-        Mutant("gates recorded before the shift", {"gates": _of_the_unshifted}),
+        Mutant("gates recorded before the shift", {"gates": of_the_unshifted}),
         Mutant("zero padding", {"shapes": _zero_padded}),
         Mutant("flattened", {"shapes": _flattened}),
-    ),
-    "conv.constant-input": (
-        Mutant("a ramp as value input", {"shapes": _fed_with_a_ramp}),
-        Mutant("zero padding", {"shapes": _gated_zero_padded}),
-    ),
-    "conv.max-pool": (
-        Mutant("only r = 0", {"some": _only_none}),
-        Mutant("winners recorded before the shift", {"gates": _of_the_unshifted}),
     ),
 }
