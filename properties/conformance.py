@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.properties.catalogue import select
+from reluctant.properties.exact import FieldTrials, at_full_size, try_statement
 from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
 from reluctant.properties.shrinking import Budget, shrunk
 from reluctant.properties.trials import TRIALS, Effort, Trials
@@ -42,7 +43,9 @@ def check(
     r"""Try the statements of the theory on a module.
 
     The first trial takes the module with its own weights; later ones take other inputs and, every
-    second time, weights drawn anew, since a theorem speaks of all of them.
+    second time, weights drawn anew, since a theorem speaks of all of them. On a network of more
+    than ten million multiply-adds, statements with a polynomial form are tried at random weights
+    modulo primes instead, with no tolerance.
 
     Args:
         module: Any module that :func:`reluctant.trace` can read. It is left as it is.
@@ -89,10 +92,12 @@ def check(
         net = trace(module, example)
         notes.extend(net.notes)
         trials = Trials(module, example.detach(), data, effort, seed)
+        large = at_full_size(net, example, seed)
         for k, statement in enumerate(chosen):
             if progress:
                 progress(statement.id, k, len(chosen))
-            settle(_settle(statement, trials, subject, effort, again))
+            exact = _exact(statement, large, subject)
+            settle(exact or _settle(statement, trials, subject, effort, again))
     except UnsupportedOperation as error:
         for statement in chosen[len(verdicts) :]:
             settle(_unsupported(statement, subject, error))
@@ -114,6 +119,14 @@ def _call_again(has_data: bool, effort: Effort, seed: int) -> Again:
     return lambda identifier: (
         f'reluctant.check(module, example, ["{identifier}"]{more}, effort="{effort}", seed={seed})'
     )
+
+
+def _exact(statement: Statement, large: FieldTrials | None, subject: str) -> Verdict | None:
+    """Try a statement on a large network modulo primes; None if that comes to no verdict."""
+    if large is None or statement.modular is None:
+        return None
+    verdict = try_statement(statement, large, subject=subject)
+    return None if verdict.outcome is Outcome.INCONCLUSIVE else verdict
 
 
 def _settle(

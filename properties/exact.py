@@ -33,11 +33,12 @@ from reluctant.theory.verdicts import (
 ERROR = 2.0**-60
 _MOST_TRIALS = 64
 _EXAMPLES = 2
+_LARGE = 1e7  # multiply-adds of one forward pass above which a network is tried modulo primes
 _CANNOT = (CannotTry, NotIdentified, UnsupportedOperation)
 
 
 @dataclass(slots=True, eq=False)
-class Trials:
+class FieldTrials:
     r"""Draw the trials that all statements on one network share.
 
     Attributes:
@@ -111,6 +112,18 @@ def record(
     return Recording(net.at(data), data, formal)
 
 
+def at_full_size(net: PathNetwork, example: Tensor, seed: int = 0) -> FieldTrials | None:
+    r"""Return trials of a network that is too large for the other routes, None of a small one.
+
+    Args:
+        net: Network.
+        example: Inputs, shape (n, \*input), of which the first two are used.
+        seed: Seed of everything drawn.
+    """
+    work = sum(math.prod(node.shape) * node.operator.fan_in for node in net.weighted)
+    return FieldTrials(record(net, example[:_EXAMPLES].detach()), seed) if work > _LARGE else None
+
+
 def exact_evidence(
     net: PathNetwork,
     statements: Iterable[str] | None = None,
@@ -142,24 +155,24 @@ def exact_evidence(
 
     Cost:
         A few float64 forward passes for each trial; statements about each layer or each block take
-        as many halves of a pass. Trials are about 60 / 10, fewer for small degrees.
+        as many halves of a pass. FieldTrials are about 60 / 10, fewer for small degrees.
     """
     if not 0.0 < error < 1.0:
         raise InputError(f"the error must lie between 0 and 1, got {error}")
-    trials = Trials(record(net, data, formal=formal, seed=seed), seed)
+    trials = FieldTrials(record(net, data, formal=formal, seed=seed), seed)
     subject = name or type(net.module).__name__
     chosen = [s for s in select(statements) if s.modular is not None]
     return [try_statement(s, trials, subject=subject, error=error) for s in chosen]
 
 
 def try_statement(
-    statement: Statement, trials: Trials, *, subject: str = "", error: float = ERROR
+    statement: Statement, trials: FieldTrials, *, subject: str = "", error: float = ERROR
 ) -> Verdict:
     """Try one statement modulo as many primes as the error asks for.
 
     Args:
         statement: Statement with a polynomial form.
-        trials: Trials of the network.
+        trials: FieldTrials of the network.
         subject: Name of the network.
         error: Largest chance that a false identity passes.
 
@@ -207,7 +220,7 @@ class _Verdict:
 def _judged(
     statement: Statement,
     claim: ModularClaim,
-    trials: Trials,
+    trials: FieldTrials,
     unmet: Sequence[Unmet],
     error: float,
 ) -> _Verdict:
@@ -260,7 +273,7 @@ def _evidence(found: Sequence[Identity], count: int, vacuous: int, miss: float |
 
 
 def _refuted(
-    statement: Statement, trials: Trials, k: int, found: Sequence[Identity], failed: Identity
+    statement: Statement, trials: FieldTrials, k: int, found: Sequence[Identity], failed: Identity
 ) -> _Verdict:
     prime = trials[k].over.prime
     at = int((failed.left != failed.right).flatten().to(torch.uint8).argmax())

@@ -129,28 +129,59 @@ def moved_gates(
     return found
 
 
+def _locally(
+    trial: FieldTrial, layer: HiddenLayer, gates: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[int, Tensor]:
+    """Return the node that reads a layer's units, and its value with other gates and weights."""
+    net, given, end = trial.net, {}, -1
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        if isinstance(node, Weighted) and node.weight in layer.incoming:
+            operand = trial.values[node.operands[0]] if node.operands else None
+            given[i] = trial.over.reduce(node.operator.apply(operand, weights[node.weight]))
+        elif isinstance(node, Weighted) and node.weight == layer.outgoing:
+            end = i
+    return end, trial.network.changed(trial.values, given, gates, weights, target=end)
+
+
+def _permuted(
+    layer: HiddenLayer, order: Tensor, weights: Sequence[Tensor], columns: bool
+) -> list[Tensor]:
+    """Return the weights after the units of a layer changed places."""
+    moved = list(weights)
+    for k in layer.incoming:
+        rows = weights[k].reshape(layer.units, -1)
+        moved[k] = rows[order].reshape(weights[k].shape)
+    if columns:
+        width = int(layer.partner.max()) + 1
+        place = torch.empty(layer.units * width, dtype=torch.long)
+        place[layer.unit * width + layer.partner] = torch.arange(len(layer.unit))
+        source = place[order[layer.unit] * width + layer.partner]
+        moved[layer.outgoing] = weights[layer.outgoing][:, source]
+    return moved
+
+
 def units_can_be_permuted(trial: FieldTrial, columns: bool = True) -> Sequence[Identity]:
-    """Compare the output before and after the units of each layer change places, gates with them."""
+    """Compare what reads a layer before and after its units change places, and the output.
+
+    The output is compared after the units of all layers have changed places, gates with them.
+    """
     net, found = trial.net, []
+    every_gate, every_weight = list(trial.gates), list(trial.weights)
     for layer in _layers(trial):
         order = torch.randperm(layer.units, generator=trial.generator)
         if layer.units > 1 and bool((order == torch.arange(layer.units)).all()):
             order = order.flip(0)
-        weights = list(trial.weights)
-        for k in layer.incoming:
-            rows = weights[k].reshape(layer.units, -1)
-            weights[k] = rows[order].reshape(weights[k].shape)
-        if columns:
-            width = int(layer.partner.max()) + 1
-            place = torch.empty(layer.units * width, dtype=torch.long)
-            place[layer.unit * width + layer.partner] = torch.arange(len(layer.unit))
-            source = place[order[layer.unit] * width + layer.partner]
-            weights[layer.outgoing] = weights[layer.outgoing][:, source]
         gates = moved_gates(net, layer, order, trial.gates)
-        output = trial.network.output(trial.x, gates, weights).flatten(1)
-        name = net.weights[layer.outgoing].name
-        what = f"f before and after the units before {name} change places"
-        found.append(trial.identity(output, trial.graph_output, what))
+        weights = _permuted(layer, order, trial.weights, columns)
+        end, value = _locally(trial, layer, gates, weights)
+        what = f"{net.nodes[end].name} before and after the units that it reads change places"
+        found.append(trial.identity(value, trial.values[end], what, node=end))
+        three = zip(gates, trial.gates, every_gate, strict=True)
+        every_gate = [sofar if moved is still else moved for moved, still, sofar in three]
+        every_weight = _permuted(layer, order, every_weight, columns)
+    output = trial.network.output(trial.x, every_gate, every_weight).flatten(1)
+    found.append(trial.identity(output, trial.graph_output, "f after all of them change places"))
     return found
 
 
@@ -161,24 +192,47 @@ PERMUTE_UNITS = ModularClaim(
 
 
 def units_can_be_rescaled(trial: FieldTrial, inverse: bool = True) -> Sequence[Identity]:
-    """Compare the output before and after units are scaled, weights out of them by the inverse."""
-    net, over, found = trial.net, trial.over, []
+    """Compare what reads a layer before and after its units are scaled, and the output.
+
+    Weights out of a unit are divided by what those into it are multiplied by. The output is
+    compared after the units of all layers have been scaled.
+    """
+    net, over, found, units = trial.net, trial.over, [], 0
+    every = list(trial.weights)
     for layer in _layers(trial):
         drawn = torch.randint(1, over.prime, (layer.units,), generator=trial.generator)
         factors = over.reduce(drawn.double())
         divided = [float(over.inverse(int(c))) for c in drawn.tolist()]
         outward = over.reduce(torch.tensor(divided, dtype=torch.float64)) if inverse else factors
-        weights = list(trial.weights)
-        for k in layer.incoming:
-            rows = weights[k].reshape(layer.units, -1) * factors[:, None]
-            weights[k] = over.reduce(rows).reshape(weights[k].shape)
-        size = (1, -1, *[1] * (weights[layer.outgoing].ndim - 2))
-        columns = outward[layer.unit].reshape(size)
-        weights[layer.outgoing] = over.reduce(weights[layer.outgoing] * columns)
-        output = trial.network.output(trial.x, trial.gates, weights).flatten(1)
-        name = net.weights[layer.outgoing].name
-        what = f"f before and after the units before {name} are rescaled"
-        found.append(trial.identity(output, trial.graph_output, what, degree=2 * layer.units))
+        weights = _scaled(trial, layer, factors, outward, trial.weights)
+        every = _scaled(trial, layer, factors, outward, every)
+        end, value = _locally(trial, layer, trial.gates, weights)
+        what = f"{net.nodes[end].name} before and after the units that it reads are rescaled"
+        found.append(
+            trial.identity(value, trial.values[end], what, degree=2 * layer.units, node=end)
+        )
+        units += layer.units
+    output = trial.network.output(trial.x, trial.gates, every).flatten(1)
+    what = "f after all of them are rescaled"
+    found.append(trial.identity(output, trial.graph_output, what, degree=2 * units))
+    return found
+
+
+def _scaled(
+    trial: FieldTrial,
+    layer: HiddenLayer,
+    inward: Tensor,
+    outward: Tensor,
+    weights: Sequence[Tensor],
+) -> list[Tensor]:
+    """Return the weights after the units of a layer are scaled."""
+    over, found = trial.over, list(weights)
+    for k in layer.incoming:
+        rows = weights[k].reshape(layer.units, -1) * inward[:, None]
+        found[k] = over.reduce(rows).reshape(weights[k].shape)
+    size = (1, -1, *[1] * (weights[layer.outgoing].ndim - 2))
+    columns = outward[layer.unit].reshape(size)
+    found[layer.outgoing] = over.reduce(weights[layer.outgoing] * columns)
     return found
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.properties.catalogue import select
-from reluctant.properties.exact import ERROR, Trials, exact_evidence, record, try_statement
+from reluctant.properties.conformance import check
+from reluctant.properties.exact import ERROR, FieldTrials, exact_evidence, record, try_statement
 from reluctant.properties.families import FAMILIES, Family
 from reluctant.properties.modular import CLAIMS
 from reluctant.properties.pools import pool
@@ -28,9 +29,9 @@ SPECIMENS = 3
 MUTANTS = [(s, m) for s in STATEMENTS if s.modular for m in s.modular.mutants]
 
 
-def specimens(family: Family, count: int = SPECIMENS) -> Iterator[Trials]:
+def specimens(family: Family, count: int = SPECIMENS) -> Iterator[FieldTrials]:
     for trial in pool(family).head(count):
-        yield Trials(Recording(trial.net, trial.x), 0)
+        yield FieldTrials(Recording(trial.net, trial.x), 0)
 
 
 def test_every_claim_belongs_to_a_statement() -> None:
@@ -216,7 +217,7 @@ def test_what_cannot_be_asked_is_refused(net: PathNetwork) -> None:
         exact_evidence(net, data=torch.randn(1, 2, 5, 5, dtype=torch.float64))
     plain = next(s for s in select() if s.modular is None)
     with pytest.raises(InputError, match="has no polynomial form"):
-        try_statement(plain, Trials(record(net)))
+        try_statement(plain, FieldTrials(record(net)))
 
 
 def test_tied_weights_break_linearity_in_a_layer() -> None:
@@ -269,3 +270,25 @@ def test_a_residual_network_of_two_to_the_hundred_subnetworks() -> None:
     assert verdict.evidence is not None
     assert "2^100 sub-networks" in verdict.evidence.detail
     assert math.log2(verdict.evidence.soundness_error or 1.0) <= -60
+
+
+def test_check_tries_a_large_network_modulo_primes_and_a_small_one_not() -> None:
+    torch.manual_seed(0)
+    for width, large in ((3000, True), (3, False)):
+        layers = [
+            nn.Linear(2, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, 1),
+        ]
+        module = nn.Sequential(*layers, nn.Identity())
+        report = check(
+            module, torch.randn(1, 2), ["dual.inner-product", "dual.homogeneous"], effort="quick"
+        )
+        holds, unmet = report
+        assert holds.outcome is Outcome.HOLDS, holds.reason
+        assert unmet.outcome is unmet.expected is Outcome.NOT_IMPLIED
+        assert holds.evidence is not None
+        assert (holds.evidence.soundness_error is not None) == large
+        assert not large or (holds.evidence.soundness_error or 1.0) <= ERROR

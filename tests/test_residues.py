@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from reluctant.properties.exact import Trials, record
+from reluctant.properties.exact import FieldTrials, record
 from reluctant.properties.families import FAMILIES, Family
 from reluctant.properties.pools import pool
 from reluctant.theory.errors import InputError, UnsupportedOperation
@@ -21,7 +21,7 @@ families = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 
 
 def field_trial(trial: Trial, formal: bool = False, k: int = 0) -> FieldTrial:
-    return Trials(Recording(trial.net, trial.x, formal), 0)[k]
+    return FieldTrials(Recording(trial.net, trial.x, formal), 0)[k]
 
 
 @families
@@ -72,7 +72,7 @@ def test_evaluating_again_after_a_change_is_evaluating() -> None:
     module = nn.Sequential(
         nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)
     ).double()
-    tried = Trials(record(trace(module, torch.randn(2, 3, dtype=torch.float64))), 0)[0]
+    tried = FieldTrials(record(trace(module, torch.randn(2, 3, dtype=torch.float64))), 0)[0]
     for k, weight in enumerate(tried.net.weights):
         new = tried.draw(*tried.parameters[weight.parameter].shape)
         parameters = {**tried.parameters, weight.parameter: new}
@@ -102,7 +102,7 @@ class Rounded(nn.Module):
 def test_the_graph_names_what_it_cannot_evaluate() -> None:
     x = torch.randn(1, 1, 5, dtype=torch.float64)
     net = trace(nn.Sequential(nn.Conv1d(1, 1, 1), Rounded()).double(), x)
-    tried = Trials(record(net), 0)[0]
+    tried = FieldTrials(record(net), 0)[0]
     with pytest.raises(UnsupportedOperation, match=r"avg_pool1d.* windows beyond the edge"):
         _ = tried.graph_output
 

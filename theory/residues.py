@@ -128,8 +128,9 @@ class ResidueNetwork:
         weights: Sequence[Tensor],
         *,
         replace: Changes | None = None,
+        target: int | None = None,
     ) -> Tensor:
-        r"""Evaluate the output again after some nodes have got other values.
+        r"""Evaluate the output, or another node, again after some nodes have got other values.
 
         Args:
             values: What :meth:`values` returned.
@@ -137,13 +138,17 @@ class ResidueNetwork:
             gates: As for :meth:`values`, likewise the rest.
             weights: Residues of the weights.
             replace: Nodes whose value is another function of their operands.
+            target: Node to evaluate; the output if None.
 
         Cost:
-            The part of a forward pass that comes after the nodes.
+            The part of a forward pass between the nodes and the target.
         """
         new = dict(given)
+        end = self.net.output if target is None else target
         last_use = {k: i for i in self.net.value_nodes for k in self.net.nodes[i].operands}
         for i in self.net.value_nodes:
+            if i > end:
+                break
             operands = self.net.nodes[i].operands
             if i in given or not any(k in new for k in operands):
                 continue
@@ -157,7 +162,7 @@ class ResidueNetwork:
             for k in operands:
                 if last_use[k] == i:
                     new.pop(k, None)
-        return new.get(self.net.output, values[self.net.output])
+        return new.get(end, values[end])
 
     def slopes(
         self,
