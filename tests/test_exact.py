@@ -274,7 +274,7 @@ def test_a_residual_network_of_two_to_the_hundred_subnetworks() -> None:
 
 def test_check_tries_a_large_network_modulo_primes_and_a_small_one_not() -> None:
     torch.manual_seed(0)
-    for width, large in ((3000, True), (3, False)):
+    for width, large in ((4000, True), (3, False)):
         layers = [
             nn.Linear(2, width),
             nn.ReLU(),
