@@ -237,6 +237,10 @@ def _ramp(shape: Sequence[int]) -> Tensor:
     return ramp.reshape(1, *shape[1:]).expand(*shape)
 
 
+def _next_input(x: Tensor, shift: Shift) -> Tensor:
+    return rotate(x.roll(1, 0), shift)
+
+
 def constant_input_keeps_the_invariance(
     trial: Trial,
     value: Callable[[Sequence[int]], Tensor] = _ones,
@@ -271,7 +275,7 @@ CONSTANT_INPUT = Statement(
     uses_kernel=True,
     mutants=(
         Mutant("a ramp as value input", {"value": _ramp}),
-        Mutant("positions turned round", {"move": _mirrored}),
+        Mutant("gates of the next input", {"move": _next_input}),
     ),
     controls="A value input that varies along the positions.",
     revisits_gates=True,
