@@ -146,8 +146,8 @@ def _half_for_the_first(layers: list[Tensor | None]) -> list[Tensor | None]:
     return [None if g is None else g * half for g in layers]
 
 
-def _at_least(left: Tensor, right: Tensor, bound: float, what: str) -> Comparison:
-    return Comparison(right, left, bound, EvidenceKind.ROUNDING, "at most", what)
+def _at_least(left: Tensor, right: Tensor, bound: float, what: str, *, alive: bool) -> Comparison:
+    return Comparison(right, left, bound, EvidenceKind.ROUNDING, "at most", what, alive=alive)
 
 
 def kernels_are_psd(
@@ -163,6 +163,7 @@ def kernels_are_psd(
             torch.zeros(1, dtype=torch.float64),
             spectral_tolerance(h),
             "λ_min(H) ≥ 0",
+            alive=bool(h.any()),  # an eigenvalue 0 of a kernel that is not 0 can be missed
         )
     ]
     chain = dense_chain(trial.net)
@@ -194,6 +195,7 @@ def kernels_are_psd(
             smallest,
             slack,
             "λ_min(Σ⊙Λ) ≥ λ_min(Σ) min Λ(s,s)",
+            alive=bool(h.any()),
         )
     )
     return found

@@ -21,13 +21,20 @@ from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, 
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
-_PATIENCE = 20  # specimens looked at for each example that is wanted
+PATIENCE = 20  # specimens looked at for each example that is wanted
 _STRIDE = 4  # specimens of a family that a mutant is tried on before the next family's turn
 Progress = Callable[[str, int, int], None]
 
 
 def verify_family(
-    statement: Statement, family: Family, *, examples: int = 10, seed_: int = 0
+    statement: Statement,
+    family: Family,
+    *,
+    examples: int = 10,
+    seed_: int = 0,
+    admitted: tuple[Outcome, ...] | None = None,
+    patience: int = PATIENCE,
+    shrinking: bool = True,
 ) -> Verdict:
     """Try one statement on specimens of one family, and shrink what refutes it.
 
@@ -35,24 +42,29 @@ def verify_family(
         statement: Statement to try.
         family: Family to draw from.
         examples: Number of specimens on which something is to be compared. Those on which both
-            sides vanish are counted apart, and replaced, at most 20 times as many.
+            sides vanish are counted apart, and replaced.
         seed_: Seed of the draws.
+        admitted: Outcomes that are as expected, the first preferred; if left out, those that
+            :mod:`reluctant.properties.expectations` has for the family.
+        patience: Number of specimens looked at, at most, for each example that is wanted.
+        shrinking: Look for the smallest counterexample, which takes a while; else give none.
 
     Returns:
         The verdict. A counterexample is the smallest that Hypothesis found.
     """
     tally = Tally(statement)
-    admitted = expected_outcomes(statement, family.name)
+    admitted = admitted or expected_outcomes(statement, family.name)
     applies = admitted[0] is not Outcome.NOT_IMPLIED
     wanted = examples if applies else min(examples, _UNEXPECTED_TO_APPLY)
     holding = min(LIVE, wanted) if applies else 0
     started = time.perf_counter()
     specimens = pool(family, seed_)
-    for position, trial in enumerate(specimens.head(_PATIENCE * wanted)):
+    for position, trial in enumerate(specimens.head(patience * wanted)):
         judgement = judge(statement, trial)
         tally.add(judgement)
         if judgement.outcome is Outcome.REFUTED:
-            tally.counterexample = smallest(statement, specimens, position, trial)
+            if shrinking:
+                tally.counterexample = smallest(statement, specimens, position, trial)
             break
         compared = len(tally.judgements) - tally.count(None)
         if admitted[0] is Outcome.REFUTED:

@@ -69,6 +69,8 @@ class Comparison:
             side,
             the comparison is inconclusive.
         numbers: What else a reader needs to check the two sides by hand, ready for JSON.
+        alive: True if this tries something even where both sides vanish, False if it tries nothing;
+            None to go by the sides.
     """
 
     left: Tensor
@@ -80,6 +82,7 @@ class Comparison:
     error_probability: float | None = None
     rival: Tensor | None = None
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    alive: bool | None = None
 
     @cached_property
     def excess(self) -> Tensor:
@@ -94,7 +97,9 @@ class Comparison:
 
     @property
     def is_vacuous(self) -> bool:
-        """Tell whether both sides vanish, so that nothing was tried."""
+        """Tell whether nothing was tried, as where both sides vanish."""
+        if self.alive is not None:
+            return not self.alive
         return not bool(self.left.any()) and not bool(self.right.any())
 
     @property
@@ -111,7 +116,7 @@ class Comparison:
         """Return the largest difference in units of its bound."""
         bound = torch.as_tensor(self.bound, dtype=torch.float64).expand_as(self.excess)
         ratio = torch.where(self.excess == 0, 0.0, self.excess / bound)
-        return float(ratio.nan_to_num(math.inf).max()) if ratio.numel() else 0.0
+        return float(ratio.nan_to_num(math.inf, math.inf).max()) if ratio.numel() else 0.0
 
     @property
     def measured(self) -> float:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from reluctant.models.converters import to_dlgn as to_dlgn
     from reluctant.properties.catalogue import statements as statements
     from reluctant.properties.conformance import check as check
+    from reluctant.properties.conjectures import conjecture as conjecture
+    from reluctant.properties.conjectures import refute as refute
     from reluctant.theory.counts import count_paths as count_paths
     from reluctant.theory.errors import InputError as InputError
     from reluctant.theory.errors import NotIdentified as NotIdentified
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from reluctant.theory.kernels import npk as npk
     from reluctant.theory.kernels import ntk_law as ntk_law
     from reluctant.theory.paths import paths as paths
+    from reluctant.theory.statements import Comparison as Comparison
+    from reluctant.theory.statements import Hypothesis as Hypothesis
     from reluctant.theory.tangents import ntk as ntk
     from reluctant.theory.tracing import trace as trace
     from reluctant.theory.verdicts import Counterexample as Counterexample
@@ -39,9 +43,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "reluctant.theory.statements",
     "Counterexample": "reluctant.theory.verdicts",
     "Evidence": "reluctant.theory.verdicts",
     "EvidenceKind": "reluctant.theory.verdicts",
+    "Hypothesis": "reluctant.theory.statements",
     "InputError": "reluctant.theory.errors",
     "MutantResult": "reluctant.theory.verdicts",
     "NotIdentified": "reluctant.theory.errors",
@@ -53,6 +59,7 @@ _HOMES = {
     "UnsupportedOperation": "reluctant.theory.errors",
     "Verdict": "reluctant.theory.verdicts",
     "check": "reluctant.properties.conformance",
+    "conjecture": "reluctant.properties.conjectures",
     "count_paths": "reluctant.theory.counts",
     "gates": "reluctant.theory.kernels",
     "nngp_law": "reluctant.theory.kernels",
@@ -60,6 +67,7 @@ _HOMES = {
     "ntk": "reluctant.theory.tangents",
     "ntk_law": "reluctant.theory.kernels",
     "paths": "reluctant.theory.paths",
+    "refute": "reluctant.properties.conjectures",
     "statements": "reluctant.properties.catalogue",
     "to_dgn": "reluctant.models.converters",
     "to_dlgn": "reluctant.models.converters",

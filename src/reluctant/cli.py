@@ -36,6 +36,7 @@ class Effort(StrEnum):
 
     QUICK = "quick"
     DEFAULT = "default"
+    THOROUGH = "thorough"
 
 
 class SearchProfile(StrEnum):
@@ -244,6 +245,29 @@ def verify(
         console.print(tables.power_table(report.mutants))
     if sharpness:
         console.print(tables.sharpness_table(report.sharpness))
+    _conclude(report, json_path, strict, by_statement=True)
+
+
+@app.command()
+@answering
+def refute(
+    place: Annotated[
+        str, typer.Argument(metavar="FILE.py", help="File or module with conjectures.")
+    ],
+    effort: Annotated[Effort, typer.Option(help="How many networks to try.")] = Effort.DEFAULT,
+    seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
+    strict: Strict = False,
+    json_path: JsonPath = None,
+) -> None:
+    """Try to refute your own conjectures on networks of every kind."""
+    _ensure_writable(json_path)
+    from reluctant import targets
+    from reluctant.properties.conjectures import refute as refute_all
+
+    claims = targets.load_conjectures(place)
+    line = f"reluctant refute {shlex.quote(place)} --effort {effort.value} --seed {seed}"
+    with progress_bar() as progress:
+        report = refute_all(claims, effort.value, progress, seed=seed, reproduce=line)
     _conclude(report, json_path, strict, by_statement=True)
 
 

@@ -309,5 +309,6 @@ def _make_table(*headings: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, no_wrap=heading in {"statement", "verdict"}, overflow="fold")
+        # The last column holds the sentences, and takes what width is left.
+        table.add_column(heading, no_wrap=heading != headings[-1], overflow="fold")
     return table

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reluctant.properties.catalogue import statements
 from reluctant.theory.errors import InputError
+from reluctant.theory.statements import Statement
 
 T = TypeVar("T")
 
@@ -56,6 +58,22 @@ def make_module(target: str, seed: int = 0) -> nn.Module:
             " a class of modules or a function that returns one"
         )
     return found
+
+
+def load_conjectures(place: str) -> tuple[Statement, ...]:
+    """Import a file or a module, and return the conjectures in it, in the order of the file.
+
+    Raises:
+        InputError: If it cannot be imported, or holds none.
+    """
+    known = {statement.id for statement in statements()}
+    found = (value for value in vars(_imported(place)).values() if isinstance(value, Statement))
+    claims = tuple(dict.fromkeys(value for value in found if value.id not in known))
+    if not claims:
+        raise InputError(
+            f'{place} has no conjecture; put @rl.conjecture("one line") above a function of a trial'
+        )
+    return claims
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
