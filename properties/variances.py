@@ -181,7 +181,7 @@ FC_VARIANCE = Statement(
     title="The tangent kernel varies most with all gates on and inputs that are not negative.",
     kind=Kind.BOUND,
     latex=(
-        r"\mathrm{Var}\, K_v(x, x') \le \mathrm{Var}\, K_v(|x|, |x'|)\big|_{G = 1} "
+        r"\mathrm{Var}\, K_v(x, x') \le \mathrm{Var}\, K_v^{G = 1}(|x|, |x'|) "
         r"\quad \text{for weights } \pm\sigma, \; G \in [0, 1]"
     ),
     sources=("npf, section 5 (variance)", "dgn, section 4"),

@@ -207,7 +207,9 @@ def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:
 
 
 def outputs_share_a_kernel(net: PathNetwork) -> bool:
-    """Tell whether all outputs have the same kernel, because one dense layer makes them all."""
+    """Tell whether one kernel stands for all: there is one output, or one dense layer makes them."""
+    if net.output_size == 1:
+        return True
     todo = [net.output]
     while todo:
         node = net.nodes[todo.pop()]

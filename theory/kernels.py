@@ -1,10 +1,9 @@
 r"""The neural path kernel and the two laws that follow from it.
 
 Shapes, once and for all: examples come first; x has shape (n, \*input) and y (m, \*input). A kernel
-is
-(n, m) if all outputs share it (the network ends in one weighted operation that mixes everything) or
-if
-one output is chosen, and (n, m, outputs) otherwise, outputs flattened. Everything is float64.
+is (n, m) if all outputs share it (there is one output, or the network ends in one weighted operation
+that mixes everything) or if one output is chosen, and (n, m, outputs) otherwise, outputs flattened.
+Everything is float64.
 """
 
 from __future__ import annotations
