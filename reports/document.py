@@ -10,7 +10,14 @@ from typing import Any, Final, Protocol
 from reluctant.reports.exhibits import Exhibit, Figure, Provenance
 from reluctant.reports.published import Mismatch
 from reluctant.reports.references import references, split_source
-from reluctant.theory.verdicts import EvidenceKind, MutantResult, Outcome, Report, Verdict
+from reluctant.theory.verdicts import (
+    EvidenceKind,
+    MutantResult,
+    Outcome,
+    Report,
+    Sharpness,
+    Verdict,
+)
 
 
 class NamedText(Protocol):
@@ -211,6 +218,10 @@ class Document:
     def mutants(self, statement: str) -> tuple[MutantResult, ...]:
         """Return the faults tried on one statement."""
         return tuple(m for m in self.report.mutants if m.statement == statement)
+
+    def sharpness(self, statement: str) -> tuple[Sharpness, ...]:
+        """Return what came of dropping each hypothesis of one statement."""
+        return tuple(s for s in self.report.sharpness if s.statement == statement)
 
     @property
     def table(self) -> dict[tuple[str, str], Verdict]:

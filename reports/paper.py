@@ -101,6 +101,7 @@ def paper_data(document: Document) -> dict[str, Any]:
         "drafts": DRAFTS,
         "verdicts": len(document.report.verdicts),
         "has_mutants": bool(document.report.mutants),
+        "has_sharpness": bool(document.report.sharpness),
     }  # fmt: skip
 
 
@@ -129,9 +130,18 @@ def _statement(document: Document, statement: StatementLike) -> dict[str, Any]:
             max((v.evidence.error_probability or 0.0 for v in verdicts if v.evidence), default=0.0)
             or None
         ),
-        "gap": scientific(max((v.measured for v in verdicts if v.measured is not None),
+        "gap": scientific(max((v.measured for v in verdicts if v.measured),
                               default=None)),
         "seconds": duration(sum(v.seconds for v in verdicts)),
+        "sharpness": [
+            {
+                "hypothesis": found.hypothesis,
+                "need": found.need.value,
+                "words": found.need.words,
+                "seen": found.seen,
+            }
+            for found in document.sharpness(statement.id)
+        ],
         "killed": sum(m.killed for m in mutants),
         "tried": len(mutants),
         "mutants": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -46,10 +47,10 @@ def suite_report(
     if verify is None:
         from reluctant.properties.verification import verify as verify_all
 
-        verify = verify_all
+        verify = partial(verify_all, dropping=profile != "smoke")
     effort = EFFORT[profile]
     code = code_digest(_CODE)[:8]
-    paths = {name: folder / f"{name}-{effort}-{code}.json" for name in statements}
+    paths = {name: folder / f"{name}-{profile}-{code}.json" for name in statements}
     parts = {name: part for name, path in paths.items() if (part := _kept(path)) is not None}
     pieces = [(name, effort, path, verify) for name, path in paths.items() if name not in parts]
     for name, part in finished(_reach, pieces, workers):
@@ -63,6 +64,7 @@ def suite_report(
         tuple(m for part in ordered for m in part.mutants),
         ordered[0].environment if ordered else {},
         tuple(dict.fromkeys(note for part in ordered for note in part.notes)),
+        tuple(need for part in ordered for need in part.sharpness),
     )
 
 

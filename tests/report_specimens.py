@@ -23,8 +23,10 @@ from reluctant.theory.verdicts import (
     Evidence,
     EvidenceKind,
     MutantResult,
+    Need,
     Outcome,
     Report,
+    Sharpness,
     Unmet,
     Verdict,
 )
@@ -178,7 +180,14 @@ def make_report() -> Report:
         MutantResult(s.id, m.name, True, 3 + 2 * i, "left 3, right 2") for s in STATEMENTS
         for i, m in enumerate(s.mutants)
     ]  # fmt: skip
-    return Report("the suite", tuple(verdicts), tuple(mutants), {"seed": "0"}, ())
+    needs = [_sharpness(s.id, h.name, i) for s in STATEMENTS for i, h in enumerate(s.hypotheses)]
+    return Report("the suite", tuple(verdicts), tuple(mutants), {"seed": "0"}, (), tuple(needs))
+
+
+def _sharpness(statement: str, hypothesis: str, number: int) -> Sharpness:
+    need = list(Need)[number % 4]
+    example = Counterexample("kernel <b> & #x: 1 = 0 is false") if need is Need.NEEDED else None
+    return Sharpness(statement, hypothesis, need, 7, example, "FC, biases & <more>")
 
 
 def make_document(sections: tuple[Section, ...] = (), profile: str = "quick") -> Document:

@@ -176,3 +176,8 @@ def test_contrast_is_that_of_wcag_aa(html: str, theme: int) -> None:
     for sign in ("mark", "cross"):
         pair = sorted((luminance(colours[sign]), luminance(colours["paper"])))
         assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 3
+
+
+def test_each_hypothesis_says_what_became_of_dropping_it(html: str) -> None:
+    assert "Dropped alone: needed (FC, biases &amp; &lt;more&gt;: kernel &lt;b&gt;" in html
+    assert "Dropped alone: not needed as far as tried (7 networks without a failure)." in html

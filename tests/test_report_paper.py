@@ -174,3 +174,12 @@ def test_durations_are_readable() -> None:
 
 def test_figures_of_the_sections_have_descriptions() -> None:
     assert all(isinstance(f, Figure) and f.alt for s in make_sections() for f in s.figures)
+
+
+@needs_poppler
+def test_each_hypothesis_says_what_became_of_dropping_it(tmp_path: Path) -> None:
+    document = make_document()
+    assert "Sharpness" in (text := words(render_paper(document), tmp_path))
+    assert "kernel <b> & #x: 1 = 0 is false" in text
+    without = replace(document, report=replace(document.report, sharpness=()))
+    assert "Sharpness" not in words(render_paper(without), tmp_path)

@@ -181,6 +181,16 @@ class Need(StrEnum):
     DEFINING = "DEFINING"
     NEVER_ALONE = "NEVER_ALONE"
 
+    @property
+    def words(self) -> str:
+        """Return the answer to the question whether the hypothesis is needed."""
+        return {
+            Need.NEEDED: "needed",
+            Need.NOT_SEEN: "not needed as far as tried",
+            Need.DEFINING: "cannot be tried without",
+            Need.NEVER_ALONE: "no network tried breaks it alone",
+        }[self]
+
 
 @dataclass(frozen=True, slots=True)
 class Sharpness:
@@ -204,6 +214,13 @@ class Sharpness:
     counterexample: Counterexample | None = None
     subject: str = ""
     reason: str = ""
+
+    @property
+    def seen(self) -> str:
+        """Return what the answer rests on, in one line."""
+        if self.counterexample is not None:
+            return f"{self.subject}: {self.counterexample.summary}"
+        return self.reason or (f"{self.alone} networks without a failure" if self.alone else "")
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Sharpness:

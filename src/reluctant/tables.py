@@ -10,7 +10,6 @@ from reluctant.theory.scores import Score, scores
 from reluctant.theory.verdicts import (
     Counterexample,
     MutantResult,
-    Need,
     Outcome,
     Report,
     Sharpness,
@@ -117,14 +116,6 @@ def power_table(mutants: Iterable[MutantResult]) -> Table:
     return table
 
 
-_NEEDS = {
-    Need.NEEDED: "needed",
-    Need.NOT_SEEN: "not needed as far as tried",
-    Need.DEFINING: "cannot be tried without",
-    Need.NEVER_ALONE: "no network tried breaks it alone",
-}
-
-
 def sharpness_table(needs: Iterable[Sharpness]) -> Table:
     """Lay out one line a hypothesis that was dropped alone, with the smallest counterexample."""
     from rich.text import Text
@@ -132,14 +123,11 @@ def sharpness_table(needs: Iterable[Sharpness]) -> Table:
     table = _make_table("statement", "without", "is it needed?", "seen")
     previous = ""
     for need in needs:
-        seen = need.reason or (f"{need.alone} networks without a failure" if need.alone else "")
-        if need.counterexample is not None:
-            seen = f"{need.subject}: {need.counterexample.summary}"
         table.add_row(
             "" if need.statement == previous else need.statement,
             Text(need.hypothesis),
-            _NEEDS[need.need],
-            Text(seen),
+            need.need.words,
+            Text(need.seen),
         )
         previous = need.statement
     return table
