@@ -188,7 +188,7 @@ def _descent(trial: Trial, kernel: Callable[[Tensor, Tensor], Tensor]) -> Compar
 
 FROZEN_LINEAR = Statement(
     id="dual.frozen-gates-linear",
-    title="With its gates fixed a network is linear in each layer's weights, and its error obeys e' = −K e.",
+    title="With its gates fixed a network is affine in each layer, and the tangent kernel drives its error.",
     kind=Kind.EXACT,
     latex=r"f = \langle \phi, v \rangle \text{ multilinear in } \theta, \qquad \dot e = -K e",
     sources=("npf, section 5", "dgn, section 3"),

@@ -95,7 +95,7 @@ def tangent_kernel_converges(
 
 FC_LIMIT = Statement(
     id="ntk.fc-limit",
-    title="With σ = c/√w the tangent kernel converges, its error falling as w^(−1/2).",
+    title="As the width grows the tangent kernel converges, at the rate of the root of the width.",
     kind=Kind.LIMIT,
     latex=(
         r"K_v \to d\, c^{2(d-1)} \langle x, x' \rangle \prod_l \langle G_l, G_l' \rangle / w, "

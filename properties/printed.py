@@ -155,7 +155,7 @@ def constant_of_the_draft(
 
 CONSTANT_PRINTED = Statement(
     id="ntk.constant-printed",
-    title="With σ = c/√w the tangent kernel's constant is d c^(d−1).",
+    title="The constant of the tangent kernel has the power d − 1 of the gain.",
     kind=Kind.FALSE_AS_PRINTED,
     latex=(
         r"K_v \to d\, c^{d-1} \langle x, x' \rangle \prod_l \langle G_l, G_l' \rangle / w, "
