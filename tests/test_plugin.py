@@ -48,6 +48,21 @@ def test_summary_counts_models_examples_evidence_and_mutants(pytester: pytest.Py
     )
 
 
+def test_the_summary_adds_up_the_workers_of_xdist(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    one = SUITE.replace("OUTCOME", "HOLDS").replace("KILLED", "True")
+    pytester.makepyfile(test_one=one, test_other=one.replace("dual.psd", "dual.rescale"))
+    result = run(pytester, "-pxdist", "-n2", "--dist=loadfile")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "dual.psd*2*25 (+2 vacuous)*exact*2/2*HOLDS 2",
+            "dual.rescale*2*25 (+2 vacuous)*exact*2/2*HOLDS 2",
+            "2 statements, 50 examples, mutants killed 4 of 4",
+        ]
+    )
+
+
 def test_summary_shows_what_differs_from_theory(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SUITE.replace("OUTCOME", "REFUTED").replace("KILLED", "False"))
     run(pytester).stdout.fnmatch_lines(

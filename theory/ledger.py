@@ -6,7 +6,9 @@ so this module does not either.
 
 from __future__ import annotations
 
-from reluctant.theory.verdicts import MutantResult, Verdict
+import json
+
+from reluctant.theory.verdicts import MutantResult, Report, Verdict
 
 _verdicts: list[Verdict] = []
 _mutants: list[MutantResult] = []
@@ -39,3 +41,18 @@ def clear() -> None:
     """Empty the ledger."""
     _verdicts.clear()
     _mutants.clear()
+
+
+def as_text() -> str:
+    """Return all entries as one JSON document, for another process."""
+    return Report("ledger", verdicts(), mutants()).as_text()
+
+
+def deposit_text(text: str) -> None:
+    """Add the entries of another process's ledger.
+
+    Args:
+        text: What :func:`as_text` returned there.
+    """
+    found = Report.from_json(json.loads(text))
+    deposit(*found.verdicts, *found.mutants)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import pytest
 
+_LEDGER = "reluctant ledger"
 _FOLDERS = ("theory", "models", "properties", "reports")
 
 # Examples of a property that has no number of its own.
@@ -64,6 +65,24 @@ def load_profile(name: str) -> None:
     settings.load_profile(name)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker process of pytest-xdist found to the process that sums up."""
+    output = getattr(session.config, "workeroutput", None)
+    ledger = sys.modules.get("reluctant.theory.ledger")
+    if output is not None and ledger is not None:
+        output[_LEDGER] = ledger.as_text()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take in what a worker process found."""
+    found = getattr(node, "workeroutput", {}).get(_LEDGER)
+    if found is not None:
+        from reluctant.theory import ledger
+
+        ledger.deposit_text(found)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print one line a statement: models, examples, evidence, mutants killed of tried."""
     ledger = sys.modules.get("reluctant.theory.ledger")
@@ -72,7 +91,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     from reluctant.tables import SUMMARY_HEADINGS, aligned, summary_rows
     from reluctant.theory.scores import scores
 
-    found = scores(ledger.verdicts(), ledger.mutants())
+    # Workers finish in any order.
+    found = sorted(scores(ledger.verdicts(), ledger.mutants()), key=lambda score: score.statement)
     if not found:
         return
     terminalreporter.section("statements")
