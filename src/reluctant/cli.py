@@ -103,6 +103,10 @@ def statements(
         bool,
         typer.Option("--proof", help="Check the symbolic proof of one, and print it as LaTeX."),
     ] = False,
+    pages: Annotated[
+        Path | None,
+        typer.Option("--pages", metavar="DIR", help="Write a Markdown page for each paper."),
+    ] = None,
 ) -> None:
     """List the statements, or show one: formula, sources, hypotheses, deliberate faults."""
     from reluctant.properties.catalogue import select
@@ -110,7 +114,14 @@ def statements(
 
     chosen = select([identifier] if identifier else None)
     is_one = len(chosen) == 1 and chosen[0].id == identifier
-    if proof:
+    if pages is not None:
+        from reluctant.reports.paper_pages import write_paper_pages
+
+        if identifier or as_json or proof:
+            raise InputError("--pages writes all statements; give it alone")
+        for file in write_paper_pages(pages):
+            typer.echo(file)
+    elif proof:
         from reluctant.properties.proofs import make_proof
 
         if not is_one:
