@@ -91,6 +91,7 @@ def refute(
     *,
     seed: int = 0,
     families: Sequence[Family] = (*FAMILIES, *CONTROLS),
+    shrinking: bool = True,
     reproduce: str = "",
 ) -> Report:
     """Try to refute conjectures on drawn architectures, weights, gates and inputs.
@@ -101,11 +102,12 @@ def refute(
         progress: Called with what is being done, steps done, and steps in all.
         seed: Seed of all draws.
         families: Families of networks to draw from.
+        shrinking: Look for the smallest counterexample, which takes seconds; else give none.
         reproduce: Line that shows a counterexample again.
 
     Returns:
         One verdict a conjecture and family. The first family that refutes a conjecture gives the
-        smallest counterexample that was found.
+        smallest counterexample that was found, unless that was not wanted.
 
     Raises:
         InputError: If there is no such effort, or two conjectures share a name.
@@ -133,7 +135,7 @@ def refute(
                     seed_=seed,
                     admitted=(Outcome.HOLDS, Outcome.NOT_IMPLIED),
                     patience=_PATIENCE,
-                    shrinking=not refuted,
+                    shrinking=shrinking and not refuted,
                 )
                 refuted = refuted or verdict.outcome is Outcome.REFUTED
                 example = verdict.counterexample
