@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from reluctant.properties.catalogue import statements
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.families import FAMILIES, Family
 from reluctant.properties.verification import Progress, environment, verify_family
-from reluctant.theory.errors import InputError
+from reluctant.theory.errors import InputError, ReluctantError
 from reluctant.theory.exactness import Watch
 from reluctant.theory.statements import CannotTry, Comparison, Hypothesis, Kind, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Report, Verdict
@@ -167,7 +169,7 @@ def _compared(
     # Reading the network is no part of the claim, and its gates may be made with rounding.
     _ = trial.net, trial.gates, trial.weights
     with Watch() as watch:
-        found = function(trial)
+        found = _called(function, trial, what)
     if isinstance(found, Comparison):
         return (found,)
     if not isinstance(found, Tensor | Sequence):
@@ -196,6 +198,22 @@ def _compared(
             "the division, or return a Comparison with a bound"
         )
     return (Comparison(left, right, 0.0, EvidenceKind.EXACT, what=what, alive=alive),)
+
+
+def _called(function: Callable[[Trial], Residual], trial: Trial, what: str) -> Residual:
+    """Run what a user wrote, so that its own faults are told from refutations and from ours."""
+    try:
+        return function(trial)
+    except (CannotTry, ReluctantError):
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is this very call
+        own = [f for f in frames if f.filename == frames[0].filename]
+        where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+        raise InputError(
+            f"the conjecture “{what}” raised {type(error).__name__}: {error}{where}; "
+            "mend it, or name the hypothesis that it needs"
+        ) from error
 
 
 def _unreadable(what: str, found: object) -> InputError:

@@ -111,7 +111,7 @@ def describe(comparison: Comparison) -> str:
     """Say in one line where two sides differ most."""
     worst = int(comparison.excess.flatten().argmax())
     left, right = (
-        float(t.expand(comparison.excess.shape).flatten()[worst])
+        float(t.detach().expand(comparison.excess.shape).flatten()[worst])
         for t in (comparison.left, comparison.right)
     )
     sign = "=" if comparison.relation == "equal" else "≤"
