@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reluctant.models.choices import one_of
 from reluctant.models.gated import ValueInput
 from reluctant.models.gates import HARD, FeatureActivation, GateForm, apply_form
 from reluctant.models.replaying import Plain, Script, Site, first_of, is_abstract, read_script
@@ -46,7 +47,7 @@ class GatedTwin(nn.Module):
         self.value = value
         # torch.func.functional_call does not restore a module that is registered under two names.
         self.own_features = None if features is value else features
-        self.kind, self.gate, self.value_input = kind, gate, ValueInput(value_input)
+        self.kind, self.gate, self.value_input = kind, gate, one_of(ValueInput, value_input)
         self._scripts = _Scripts()
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.models.architectures import Architecture, flat_map
+from reluctant.models.choices import one_of
 from reluctant.models.gates import Activation, Ties
 from reluctant.models.layers import (
     Padding,
@@ -73,7 +74,11 @@ class Convolutional(Architecture):
         self.input_shape = tuple(input_shape)
         self.window = per_axis("window", window, axes)
         self.strides = per_layer("stride", stride, len(widths))
-        self.padding, self.pool, self.ties = Padding(padding), Pooling(pool), Ties(ties)
+        self.padding, self.pool, self.ties = (
+            one_of(Padding, padding),
+            one_of(Pooling, pool),
+            one_of(Ties, ties),
+        )
         shapes: list[tuple[int, ...]] = []
         layers: list[nn.Module] = []
         shape = self.input_shape

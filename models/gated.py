@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.models.architectures import Architecture
+from reluctant.models.choices import one_of
 from reluctant.models.gates import (
     HARD,
     Activation,
@@ -75,7 +76,7 @@ class GatedNetwork(nn.Module):
         self.gates = gates
         self.gate = gate
         self.order = None if order is None else tuple(order)
-        self.value_input = ValueInput(value_input)
+        self.value_input = one_of(ValueInput, value_input)
         if gates is None:
             self._require_own()
         else:

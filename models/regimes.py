@@ -8,6 +8,7 @@ from enum import StrEnum
 import torch
 
 from reluctant.models.architectures import Architecture
+from reluctant.models.choices import one_of
 from reluctant.models.gates import FeatureActivation
 from reluctant.models.laws import Law, initialise
 from reluctant.models.sources import FeatureNetwork, copy_without_output
@@ -65,7 +66,7 @@ def make_features(
         InputError: If learnt is missing for FLNPF or given elsewhere, or dependent contradicts the
             regime.
     """
-    regime = Regime(regime)
+    regime = one_of(Regime, regime)
     if (learnt is not None) != (regime is Regime.FLNPF):
         raise InputError(
             f"learnt needs a trained network for FLNPF and nothing elsewhere, but {regime} got "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.models.architectures import Architecture, flat_map
+from reluctant.models.choices import one_of
 from reluctant.models.convolutional import pooled, require_window, spatial_axes
 from reluctant.models.gates import Activation, Ties
 from reluctant.models.layers import (
@@ -83,7 +84,11 @@ class Residual(Architecture):
         self.input_shape = tuple(input_shape)
         self.skips, self.block_layers, self.width = skips, block_layers, width
         self.pre_scale, self.post_scale = pre_scale, post_scale
-        self.padding, self.pool, self.ties = Padding(padding), Pooling(pool), Ties(ties)
+        self.padding, self.pool, self.ties = (
+            one_of(Padding, padding),
+            one_of(Pooling, pool),
+            one_of(Ties, ties),
+        )
         self.window: tuple[int, ...] | None = None
         if len(self.input_shape) > 1:
             self.window = per_axis("window", window, spatial_axes(self.input_shape))

@@ -19,14 +19,16 @@ from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.tracing import trace
+from reluctant.theory.twins import differentiable, twin
 from reluctant.theory.verdicts import Counterexample, Outcome, Report, Unmet, Verdict
 
-_SEARCH = {"quick": Budget(100, 5.0), "default": Budget(), "thorough": Budget(2000, 120.0)}
+_SEARCH = {"quick": Budget(100, 60.0), "default": Budget(), "thorough": Budget(2000, 120.0)}
 _SHOWN = 4096  # entries of a tensor that a counterexample carries
 Progress = Callable[[str, int, int], None]
 Again = Callable[[str], str]
 
 
+@differentiable()
 def check(
     module: nn.Module,
     example: Tensor,
@@ -79,6 +81,7 @@ def check(
     if not 0 <= seed < 2**63:
         raise InputError(f"the seed must lie in 0 ... 2**63 - 1, got {seed}")
     subject = name or type(module).__name__
+    module = twin(module)
     again = again or _call_again(data is not None, effort, seed)
     verdicts: list[Verdict] = []
     notes: list[str] = []

@@ -71,7 +71,7 @@ def tensors_shift_with_the_input(
     for shift in some(trial, here.shifts):
         moved = move(x, shift)
         with torch.no_grad():
-            output = trial.module(moved).double().reshape(trial.output.shape)
+            output = trial.module(moved.clone()).double().reshape(trial.output.shape)
         found.append(Comparison(trial.output, output, bound, kind, what="f(rot x) against f(x)"))
         gates = net.gates(moved)
         for i, size in sizes.items():

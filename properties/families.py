@@ -359,6 +359,16 @@ FAMILIES: tuple[Family, ...] = tuple(
             False,
         ),
         ("concatenated FC", _concatenated, False),
+        (
+            "DGN residual FC",
+            _gated(_residual(False), make_dgn, regime=FROZEN, gate=Hard()),
+            False,
+        ),
+        (
+            "DLGN residual FC",
+            _gated(_residual(False), make_dlgn, regime=FROZEN, gate=Hard()),
+            False,
+        ),
         ("DLGN-SF, hard", _gated(_equal_dense, make_dlgn_sf, frozen=True, gate=Hard()), False),
     )
 )

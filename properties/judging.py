@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from reluctant.theory.errors import NotIdentified, TooManyPaths
 from reluctant.theory.kernels import kernel_work
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Statement, Trial
@@ -118,6 +120,18 @@ def describe(comparison: Comparison) -> str:
     return f"{comparison.what}: {left:.10g} {sign} {right:.10g} is false"
 
 
+def _estimate(comparison: Comparison) -> str:
+    if not comparison.estimate or comparison.left.numel() != 1:
+        return ""
+    half_width = float(torch.as_tensor(comparison.bound))
+    chance = comparison.error_probability
+    level = f" at error probability {chance:.0e}" if chance is not None else ""
+    return (
+        f"{comparison.estimate} {float(comparison.left):.3f} ± {half_width:.3f}{level}, "
+        f"theory {float(comparison.right):g}"
+    )
+
+
 @dataclass(slots=True)
 class Tally:
     """Add up judgements into a verdict.
@@ -162,6 +176,7 @@ class Tally:
             residual=max(c.residual for c in compared),
             error_probability=min(1.0, sum(chances)) if chances else None,
             detail=f"{detail} ({', '.join(f'{n} {k}' for k, n in kinds.items())})",
+            estimates=tuple(dict.fromkeys(filter(None, map(_estimate, compared)))),
         )
 
     def verdict(self, subject: str, expected: Outcome, seconds: float) -> Verdict:

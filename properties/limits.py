@@ -86,6 +86,7 @@ def tangent_kernel_converges(
                 half_width,
                 EvidenceKind.STATISTICAL,
                 what="rate of the error in w",
+                estimate="rate of the error in w",
                 error_probability=chance,
                 rival=torch.full_like(slope, 1.0),
             )

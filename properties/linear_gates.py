@@ -94,7 +94,7 @@ def constant_input_makes_pieces(
 
     def output(points: Tensor) -> Tensor:
         with torch.no_grad():
-            found: Tensor = trial.module(points)
+            found: Tensor = trial.module(points.clone())
         return found.double().reshape(trial.output.shape)
 
     scaled = factor ** degree(net) * trial.output

@@ -22,7 +22,7 @@ from reluctant.theory.verdicts import EvidenceKind
 def _output(module: nn.Module, x: Tensor, like: Tensor) -> Tensor:
     """Run a module, its output in the shape of another."""
     with torch.no_grad():
-        output: Tensor = module(x)
+        output: Tensor = module(x.clone())
     return output.double().reshape(like.shape)
 
 

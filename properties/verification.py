@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,15 +13,16 @@ from reluctant.properties.catalogue import select
 from reluctant.properties.counterexamples import smallest
 from reluctant.properties.expectations import expected_outcomes
 from reluctant.properties.families import FAMILIES, Family
-from reluctant.properties.judging import LIVE, Tally, judge
+from reluctant.properties.judging import LIVE, Judgement, Tally, judge
 from reluctant.properties.pools import pool
 from reluctant.properties.sharpness import sharpness
-from reluctant.theory.statements import Mutant, Statement
+from reluctant.theory.statements import Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, Verdict
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
 PATIENCE = 20  # specimens looked at for each example that is wanted
+_SPARED = 48  # examples that do not refute what is false, for its fault to be noticed
 _STRIDE = 4  # specimens of a family that a mutant is tried on before the next family's turn
 Progress = Callable[[str, int, int], None]
 
@@ -66,6 +67,8 @@ def verify_family(
             if shrinking:
                 tally.counterexample = smallest(statement, specimens, position, trial)
             break
+        if statement.kind is Kind.NOT_IMPLIED and not applies and _all_hold(judgement):
+            continue  # what is not implied has to be seen to fail
         compared = len(tally.judgements) - tally.count(None)
         if admitted[0] is Outcome.REFUTED:
             continue
@@ -73,6 +76,10 @@ def verify_family(
             break
     verdict = tally.verdict(family.name, admitted[0], time.perf_counter() - started)
     return replace(verdict, expected=verdict.outcome) if verdict.outcome in admitted else verdict
+
+
+def _all_hold(judgement: Judgement) -> bool:
+    return all(comparison.holds for comparison in judgement.comparisons)
 
 
 def hunt(
@@ -97,19 +104,29 @@ def hunt(
     tried = spared = 0
     false = statement.expected is Outcome.REFUTED
     fit = [f for f in families if expected_outcomes(statement, f.name) != (Outcome.NOT_IMPLIED,)]
-    for start in range(0, examples, _STRIDE):
-        for family in fit:
-            for trial in pool(family, seed_).head(min(_STRIDE, examples - start), start):
-                tried += 1
-                judgement = judge(statement, trial, dict(mutant.ingredients))
-                spared += bool(judgement.comparisons) and not judgement.unmet
-                if judgement.outcome is Outcome.REFUTED:
-                    found = f"{family.name}: {judgement.reason}"
-                    return MutantResult(statement.id, mutant.name, not false, tried, found)
+    for family, trial in _by_turns(fit, examples, seed_):
+        tried += 1
+        judgement = judge(statement, trial, dict(mutant.ingredients))
+        spared += bool(judgement.comparisons) and not judgement.unmet
+        if judgement.outcome is Outcome.REFUTED:
+            found = f"{family.name}: {judgement.reason}"
+            return MutantResult(statement.id, mutant.name, not false, tried, found)
+        if false and spared >= _SPARED:
+            break
     if false and spared >= LIVE:
         found = f"not refuted in {spared} examples any more"
         return MutantResult(statement.id, mutant.name, True, tried, found)
     return MutantResult(statement.id, mutant.name, False, tried, "never noticed")
+
+
+def _by_turns(
+    families: Sequence[Family], examples: int, seed_: int
+) -> Iterator[tuple[Family, Trial]]:
+    """Go through the specimens of each family, a few of one family after a few of another."""
+    for start in range(0, examples, _STRIDE):
+        for family in families:
+            for trial in pool(family, seed_).head(min(_STRIDE, examples - start), start):
+                yield family, trial
 
 
 def verify(

@@ -196,3 +196,47 @@ def test_paths_need_operands_that_fit() -> None:
 def test_another_number_of_inputs_is_read_again() -> None:
     net = rl.trace(make_module(), X)
     assert torch.equal(net.gates(X[:1])[0], net.gates(X)[0][:1])
+
+
+class _Restless(torch.nn.Module):
+    """Count its calls, and change its input in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.more = 0
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(3, 2, bias=False), torch.nn.ReLU(), torch.nn.Linear(2, 1, bias=False)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.more += 1
+        output: torch.Tensor = self.net(x.mul_(2.0))
+        return output
+
+
+def test_tangents_and_checks_leave_module_and_inputs_as_they_are() -> None:
+    torch.manual_seed(0)
+    module = _Restless().double()
+    x = torch.randn(3, 3, dtype=torch.float64)
+    before = x.clone()
+    first = rl.ntk(module, x)
+    report = rl.check(module, x, ["dual.ntk-factor", "dual.relu-is-dgn"], effort="quick")
+    assert torch.equal(x, before)
+    assert torch.equal(rl.ntk(module, x), first)
+    assert (float(module.calls), module.more) == (0.0, 0)
+    assert not report.failures
+
+
+@pytest.mark.parametrize("switch", [torch.no_grad, torch.inference_mode])
+def test_tangents_do_not_depend_on_what_the_caller_switched_off(switch: Callable[[], Any]) -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
+    x = torch.randn(2, 2)
+    wanted = rl.ntk(module, x)
+    assert bool(wanted.any())
+    with switch():
+        assert torch.equal(rl.ntk(module, x), wanted)
+        report = rl.check(module, x, ["dual.ntk-factor"], effort="quick")
+    assert not report.failures

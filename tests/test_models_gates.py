@@ -309,3 +309,12 @@ def test_a_file_of_other_tensors_is_refused(tmp_path: Path) -> None:
     save_file({"weights": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="but holds weights"):
         RecordedMasks.load(tmp_path / "other.safetensors")
+
+
+def test_choices_are_made_by_member_value_or_name_and_refused_in_one_line() -> None:
+    from reluctant.models import Regime
+    from reluctant.models.choices import one_of
+
+    assert one_of(Regime, "frnpf_ii") is one_of(Regime, "FRNPF(II)") is Regime.FRNPF_II
+    with pytest.raises(InputError, match=r"there is no regime 'foo'; choose one of 'FRNPF\(II\)'"):
+        one_of(Regime, "foo")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,7 @@ from reluctant.models import (
     make_residual,
 )
 from reluctant.properties import tangents
+from reluctant.properties.catalogue import select
 from reluctant.properties.dependence import copied_parameters, redrawn_average
 from reluctant.properties.judging import judge
 from reluctant.properties.limits import FC_LIMIT
@@ -350,3 +352,28 @@ def test_a_large_network_is_measured_on_one_output() -> None:
     judgement = judge(tangents.DEPENDENT_GATES, trial)
     assert judgement.outcome is Outcome.NOT_IMPLIED
     assert judgement.measured is not None and judgement.measured > 0.01
+
+
+def test_the_measured_rate_comes_with_its_interval() -> None:
+    from reluctant.properties.families import FAMILIES
+    from reluctant.properties.verification import verify_family
+
+    (statement,) = select(["ntk.fc-limit"])
+    evidence = verify_family(statement, FAMILIES[0], examples=2).evidence
+    assert evidence is not None
+    (line, *_) = evidence.estimates
+    found = re.match(r"rate of the error in w (-?[\d.]+) ± ([\d.]+) at error probability", line)
+    assert found is not None
+    rate, half_width = map(float, found.groups())
+    assert abs(rate - 0.5) <= half_width < 0.5
+
+
+@pytest.mark.parametrize("identifier", ["ntk.dependent-gates", "dlgn.permute-layers-conv"])
+def test_what_is_not_implied_is_seen_to_fail(identifier: str) -> None:
+    from reluctant.properties.families import FAMILIES
+    from reluctant.properties.verification import verify_family
+
+    family = next(f for f in FAMILIES if f.name == "conv 1-D, circular, average pool")
+    verdict = verify_family(select([identifier])[0], family, examples=3)
+    assert verdict.outcome is Outcome.NOT_IMPLIED
+    assert verdict.measured is not None and verdict.measured > 1e-6  # rounding is 1e-15

@@ -69,6 +69,8 @@ class Comparison:
             side,
             the comparison is inconclusive.
         numbers: What else a reader needs to check the two sides by hand, ready for JSON.
+        estimate: Name of what the left side estimates, with the bound as the half-width of its
+            interval; empty if the left side is no estimate to be reported.
         alive: True if this tries something even where both sides vanish, False if it tries nothing;
             None to go by the sides.
     """
@@ -82,6 +84,7 @@ class Comparison:
     error_probability: float | None = None
     rival: Tensor | None = None
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    estimate: str = ""
     alive: bool | None = None
 
     @cached_property
@@ -175,7 +178,7 @@ class Trial:
     def output(self) -> Tensor:
         """Return the module's own output, flattened to (n, outputs)."""
         with torch.no_grad():
-            output: Tensor = self.module(self.x)
+            output: Tensor = self.module(self.x.clone())
         return output.detach().double().reshape(self.x.shape[0], -1)
 
     def draw(self, *shape: int) -> Tensor:

@@ -12,6 +12,7 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example, check_module, run_once
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
+from reluctant.theory.twins import differentiable, twin
 
 
 def ntk(
@@ -29,7 +30,8 @@ def ntk(
     0.
 
     Args:
-        module: Any module; it is used as it is (call ``eval()`` before if it has batch norm).
+        module: Any module, left as it is. Its mode counts (call ``eval()`` before if it has batch
+            norm or dropout).
         x: Inputs, shape (n, \*input).
         y: Second inputs, shape (m, \*input); x again if None.
         parameters: Names of the parameters θ; all of them if None, whether they are to be trained
@@ -44,14 +46,16 @@ def ntk(
     Cost:
         One backward pass an example and output; memory of one gradient an example and output.
     """
-    for inputs in (x, y):
-        if inputs is not None:
-            check_example(inputs)
-            check_module(module, inputs)
-            run_once(module, inputs)
-    left = _gradients(module, x, parameters)
-    right = left if y is None else _gradients(module, y, parameters)
-    return torch.einsum("nop,mop->nm", left, right)
+    module = twin(module)
+    with differentiable():
+        for inputs in (x, y):
+            if inputs is not None:
+                check_example(inputs)
+                check_module(module, inputs)
+                run_once(module, inputs.clone())
+        left = _gradients(module, x, parameters)
+        right = left if y is None else _gradients(module, y, parameters)
+        return torch.einsum("nop,mop->nm", left, right)
 
 
 def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Tensor:
@@ -69,7 +73,7 @@ def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Ten
         for parameter in chosen:
             parameter.requires_grad_(True)
         for example in x:
-            output = module(example[None]).flatten()
+            output = module(example[None].clone()).flatten()
             rows.append(torch.stack([_gradient(value, chosen) for value in output]))
     finally:
         for parameter, before in zip(chosen, wanted, strict=True):

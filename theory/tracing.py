@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import logging
 import sys
@@ -36,6 +35,7 @@ from reluctant.theory.operands import check_weights
 from reluctant.theory.places import first_line, is_user, user_frame
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
+from reluctant.theory.twins import twin
 
 _EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
 _VIEWS = (
@@ -93,11 +93,11 @@ def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.
     check_example(example)
     check_module(module, example)
     with _EXPORT:
-        twin = _twin(module)
-        eager = run_once(twin, example)
+        copied = twin(module)
+        eager = run_once(copied, example.clone())
         with _export_in_peace():
-            exported = _export(twin, example)
-    net = _lower(module, twin, exported, example)
+            exported = _export(copied, example)
+    net = _lower(module, copied, exported, example)
     check_weights(net)
     _check_reading(net, example, eager)
     return net, exported
@@ -123,15 +123,6 @@ def _export_in_peace() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         sys.setrecursionlimit(limit)
-
-
-def _twin(module: nn.Module) -> nn.Module:
-    """Copy a module, sharing its parameters and nothing else that a run could change."""
-    shared: dict[int, Any] = {id(p): p for p in module.parameters()}
-    try:
-        return copy.deepcopy(module, shared)
-    except Exception:  # whatever a user's attribute raises when copied: read the original
-        return module
 
 
 def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

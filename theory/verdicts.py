@@ -45,6 +45,7 @@ class Evidence:
         soundness_error: Chance that a false identity passed all trials, where it was tried modulo
             random primes; None where no such chance is known.
         detail: One line on how the sides were compared.
+        estimates: What was measured, with intervals, one line each.
     """
 
     kind: EvidenceKind
@@ -54,6 +55,7 @@ class Evidence:
     error_probability: float | None = None
     soundness_error: float | None = None
     detail: str = ""
+    estimates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class Verdict:
                         **evidence,
                         "kind": EvidenceKind(evidence["kind"]),
                         "residual": _number(evidence["residual"]),
+                        "estimates": tuple(evidence.get("estimates", ())),
                     }
                 ),
                 "measured": _number(data["measured"]),

@@ -36,6 +36,10 @@ _KINDS = {
     "M": "measured",
 }
 
+_EXPECTED = {
+    "N": "NOT_IMPLIED, with a gap that is measured; HOLDS where the hypotheses below are met"
+}
+
 _STYLES = {
     Outcome.HOLDS: "green",
     Outcome.REFUTED: "bold red",
@@ -172,7 +176,7 @@ def print_statement(console: Console, statement: Statement) -> None:
     rows = [("kind", said["kind"]), ("formula", said["latex"])]
     rows += [("source", source) for source in said["sources"]]
     rows += [("needs", f"{h['name']}: {h['text']}") for h in said["hypotheses"]]
-    rows += [("expected", said["expected"])]
+    rows += [("expected", _EXPECTED.get(statement.kind, said["expected"]))]
     rows += [("proof", "symbolic; --proof checks and prints it")] if said["has_proof"] else []
     rows += [("must notice", mutant) for mutant in said["mutants"]]
     rows += [(name, said[key]) for name, key in (("fails", "controls"), ("note", "note"))]
@@ -201,6 +205,11 @@ def print_report(console: Console, report: Report, *, by_statement: bool) -> Non
                 f"{verdict.statement} on {verdict.subject}: {verdict.outcome}", markup=False
             )
             console.print("\n".join(f"  {line}" for line in _reasons(verdict)), markup=False)
+    for verdict in report:
+        if verdict.evidence is not None and verdict.evidence.estimates:
+            place = f"{verdict.statement} on {verdict.subject}"
+            lines = "\n".join(f"  {line}" for line in verdict.evidence.estimates)
+            console.print(f"{place}:\n{lines}", markup=False)
     for verdict in report.failures if by_statement else report:
         if verdict.counterexample is not None and verdict.counterexample.reproduce:
             # A line to be copied: never broken at the width of the table.
