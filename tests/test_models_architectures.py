@@ -159,7 +159,7 @@ def test_bad_sizes_are_refused(make: Callable[..., object], message: str) -> Non
 
 
 def test_unknown_words_are_refused_with_the_word() -> None:
-    with pytest.raises(ValueError, match="'reflect' is not a valid Padding"):
+    with pytest.raises(InputError, match="no padding 'reflect'; choose one of 'circular', 'zero'"):
         make_conv((1, 4), [2], padding="reflect", generator=seeded())
 
 
