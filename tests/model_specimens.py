@@ -46,11 +46,12 @@ def integer_weights(module: nn.Module, generator: Generator, multiple: int = 1) 
         for part in module.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eps = 0.0
-                for buffer in (part.running_mean, part.running_var):
-                    assert buffer is not None
+                mean, variance = part.running_mean, part.running_var
+                assert mean is not None and variance is not None
+                for buffer in (mean, variance):
                     buffer.copy_(torch.randint(0, 2, buffer.shape, generator=generator))
-                part.running_mean.mul_(multiple)
-                part.running_var.copy_(0.25**part.running_var)
+                mean.mul_(multiple)
+                variance.copy_(0.25**variance)
     return module
 
 

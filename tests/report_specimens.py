@@ -143,7 +143,7 @@ def _verdict(statement: Specimen, row: int, subject: str, column: int) -> Verdic
             {"weights": [[1], [1]], "x": [1.0], "left": 2.0, "right": 1.0},
             f"reluctant statements {statement.id} --example 1",
         )
-        evidence = Evidence(EvidenceKind.EXACT, 40, 3, None, None, "both sides in integers")
+        evidence = Evidence(EvidenceKind.EXACT, 40, 3, None, None, detail="both sides in integers")
         return Verdict(statement.id, subject, Outcome.REFUTED, Outcome.REFUTED,
                        "the printed constant lacks a factor", evidence,
                        counterexample=example, seconds=0.31)  # fmt: skip
@@ -164,7 +164,9 @@ def _verdict(statement: Specimen, row: int, subject: str, column: int) -> Verdic
     )
     residual = 0.013 * (pick + 1) if kind is EvidenceKind.ROUNDING else None
     error = {EvidenceKind.STATISTICAL: 1e-7, EvidenceKind.EXACT: 2.0**-60}.get(kind)
-    evidence = Evidence(kind, 200 + 25 * pick, pick, residual, error, "modulo two random primes")
+    evidence = Evidence(
+        kind, 200 + 25 * pick, pick, residual, error, detail="modulo two random primes"
+    )
     return Verdict(statement.id, subject, Outcome.HOLDS, Outcome.HOLDS, "no counterexample",
                    evidence, seconds=0.2 + 0.05 * pick)  # fmt: skip
 

@@ -173,7 +173,7 @@ def test_large_weights_are_described_not_listed(false: Statement) -> None:
         nn.Linear(3, 2000, bias=False), nn.ReLU(), nn.Linear(2000, 2, bias=False)
     )
     with torch.no_grad():
-        module[2].weight.fill_(1.0)
+        module.get_parameter("2.weight").fill_(1.0)
     (verdict,) = rl.check(module.double(), 9 * X, effort="quick")
     assert verdict.counterexample is not None
     weights = verdict.counterexample.numbers["weights"]

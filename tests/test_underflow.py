@@ -85,8 +85,8 @@ def test_the_bound_is_reached_within_its_counts() -> None:
     """One product that underflows to 0, then a weight c: the error is the product of both."""
     module = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(2))).double()
     with torch.no_grad():
-        module[0].weight.fill_(0.99 * 2.0**-540)
-        module[1].weight.fill_(2.0**500)
+        module.get_parameter("0.weight").fill_(0.99 * 2.0**-540)
+        module.get_parameter("1.weight").fill_(2.0**500)
     x = torch.full((1, 1), 2.0**-535, dtype=F64)
     net = rl.trace(module, x)
     (error,) = errors(module, x)
