@@ -38,7 +38,7 @@ class Budget:
     """
 
     judgements: int = 400
-    seconds: float = 60.0
+    seconds: float = 20.0
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
 
