@@ -22,7 +22,7 @@ from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
 PATIENCE = 20  # specimens looked at for each example that is wanted
-_SPARED = 48  # examples that do not refute what is false, for its fault to be noticed
+_SPARED = 48  # live examples on which a false statement, made right, is not refuted
 _STRIDE = 4  # specimens of a family that a mutant is tried on before the next family's turn
 Progress = Callable[[str, int, int], None]
 
@@ -107,7 +107,7 @@ def hunt(
     for family, trial in _by_turns(fit, examples, seed_):
         tried += 1
         judgement = judge(statement, trial, dict(mutant.ingredients))
-        spared += bool(judgement.comparisons) and not judgement.unmet
+        spared += judgement.outcome is Outcome.HOLDS
         if judgement.outcome is Outcome.REFUTED:
             found = f"{family.name}: {judgement.reason}"
             return MutantResult(statement.id, mutant.name, not false, tried, found)
