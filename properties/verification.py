@@ -107,7 +107,7 @@ def hunt(
     for family, trial in _by_turns(fit, examples, seed_):
         tried += 1
         judgement = judge(statement, trial, dict(mutant.ingredients))
-        spared += judgement.outcome is Outcome.HOLDS
+        spared += _is_spared(judgement)
         if judgement.outcome is Outcome.REFUTED:
             found = f"{family.name}: {judgement.reason}"
             return MutantResult(statement.id, mutant.name, not false, tried, found)
@@ -117,6 +117,12 @@ def hunt(
         found = f"not refuted in {spared} examples any more"
         return MutantResult(statement.id, mutant.name, True, tried, found)
     return MutantResult(statement.id, mutant.name, False, tried, "never noticed")
+
+
+def _is_spared(judgement: Judgement) -> bool:
+    """Tell whether an example could have refuted a statement, and did not."""
+    telling = any(not c.is_vacuous and not c.is_blind for c in judgement.comparisons)
+    return telling and not judgement.unmet and _all_hold(judgement)
 
 
 def _by_turns(

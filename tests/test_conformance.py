@@ -6,46 +6,21 @@ import copy
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conformance_specimens import X, make_module, make_statement
 from torch import Tensor, nn
 
 import reluctant as rl
 from reluctant.properties import catalogue, parametrize_with_statements
-from reluctant.properties import hypotheses as needs
-from reluctant.properties.judging import judge
-from reluctant.properties.shrinking import Budget, shrunk
-from reluctant.theory.statements import Comparison, Kind, Statement, Trial
+from reluctant.theory.statements import Comparison, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Report
 
 pytest_plugins = ["pytester"]
-X = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
-
-
-def make_module(*, bias: bool = False) -> nn.Sequential:
-    generator = torch.Generator().manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4, bias=bias), nn.ReLU(), nn.Linear(4, 2, bias=bias))
-    with torch.no_grad():
-        for p in module.parameters():
-            p.copy_(torch.randn(p.shape, generator=generator))
-    return module.double()
-
-
-def output_is_at_most_two(trial: Trial) -> Sequence[Comparison]:
-    most = torch.full_like(trial.output, 2.0)
-    return [Comparison(trial.output, most, 0.0, EvidenceKind.EXACT, "at most", "f")]
-
-
-def make_statement(claim: Any = output_is_at_most_two, **changes: Any) -> Statement:
-    statement = Statement(
-        "test.false", "False", Kind.EXACT, "f \\le 2", (), (needs.BIAS_FREE,), claim, ()
-    )
-    return replace(statement, **changes)
 
 
 @pytest.fixture
@@ -53,86 +28,6 @@ def false(monkeypatch: pytest.MonkeyPatch) -> Statement:
     statement = make_statement()
     monkeypatch.setattr(catalogue, "statements", lambda: (statement,))
     return statement
-
-
-def refuted(module: nn.Module, statement: Statement) -> tuple[Trial, Any]:
-    for seed in range(20):
-        x = 4 * torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)).double()
-        trial = Trial(module, x, torch.Generator().manual_seed(seed))
-        judgement = judge(statement, trial)
-        if judgement.outcome is Outcome.REFUTED:
-            return trial, judgement
-    raise AssertionError("the specimen is not refuted")
-
-
-def test_a_counterexample_has_few_inputs_and_small_whole_numbers() -> None:
-    statement = make_statement()
-    trial, judgement = refuted(make_module(), statement)
-    small, found = shrunk(statement, trial, judgement)
-    assert found.outcome is Outcome.REFUTED
-    assert judge(statement, small).outcome is Outcome.REFUTED
-    assert len(small.x) == 2
-    tensors = [small.x, *small.module.parameters()]
-    assert all(torch.equal(t, t.round()) for t in tensors), tensors
-    before = sum(int(t.count_nonzero()) for t in (trial.x, *trial.module.parameters()))
-    after = sum(int(t.count_nonzero()) for t in tensors)
-    # f > 2 needs one path, or three of ±1; the search is greedy, so leave it the larger one.
-    assert (before, after <= 9) == (32, True), tensors
-
-
-def test_shrinking_leaves_the_module_as_it_is() -> None:
-    statement, module = make_statement(), make_module()
-    before = copy.deepcopy(module.state_dict())
-    trial, judgement = refuted(module, statement)
-    small, _ = shrunk(statement, trial, judgement)
-    assert small.module is not module
-    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
-    assert all(p.requires_grad and p.grad is None for p in module.parameters())
-
-
-def test_shrinking_stays_within_its_budget() -> None:
-    calls = 0
-
-    def counted(trial: Trial) -> Sequence[Comparison]:
-        nonlocal calls
-        calls += 1
-        return output_is_at_most_two(trial)
-
-    statement = make_statement(counted)
-    trial, judgement = refuted(make_module(), statement)
-    for judgements in (0, 1, 7):
-        calls = 0
-        shrunk(statement, trial, judgement, Budget(judgements))
-        assert calls == judgements
-    calls, ticks = 0, iter(range(1000))
-    shrunk(statement, trial, judgement, Budget(seconds=3, clock=lambda: float(next(ticks))))
-    assert calls == 2
-
-
-def test_a_smaller_example_still_meets_the_hypotheses() -> None:
-    def positive(net: Any) -> rl.Unmet | None:
-        weight = net.weights[0].value()
-        return None if bool((weight != 0).all()) else rl.Unmet("dense", "has zeros", "")
-
-    dense = replace(needs.BIAS_FREE, name="dense", test=positive)
-    statement = make_statement(hypotheses=(dense,))
-    trial, judgement = refuted(make_module(), statement)
-    small, _ = shrunk(statement, trial, judgement)
-    first = next(small.module.parameters())
-    assert bool((first != 0).all())
-    assert torch.equal(first, first.round())
-
-
-def test_a_module_that_cannot_be_copied_keeps_its_weights() -> None:
-    class Uncopied(nn.Sequential):
-        def __deepcopy__(self, memo: object) -> nn.Module:
-            raise RuntimeError("no copies")
-
-    statement, module = make_statement(), Uncopied(*make_module())
-    trial, judgement = refuted(module, statement)
-    small, found = shrunk(statement, trial, judgement)
-    assert small.module is module and found.outcome is Outcome.REFUTED
-    assert len(small.x) == 2 and torch.equal(small.x, small.x.round())
 
 
 def test_a_refuted_verdict_shows_both_sides_the_place_and_the_example(

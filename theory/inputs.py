@@ -102,7 +102,7 @@ def run_once(module: nn.Module, example: Tensor) -> Tensor:
     except (Exception, SystemExit) as error:
         raise InputError(
             f"{user_frame(error)}the module fails on an example of shape {tuple(example.shape)}: "
-            f"{first_line(error)}"
+            f"{first_line(error)} Give a batch of the shape that it takes, or mend the module"
         ) from error
     finally:
         with torch.no_grad():

@@ -37,12 +37,13 @@ class Paths:
     .. math:: f_o(x) = \sum_{p \to o} \phi_p(x)\, v_p = \sum_{b \to o} \phi_b(x)\, v_b
 
     Attributes:
-        starts: Input coordinate (flattened) at which a path starts, -1 at a source.
+        starts: Input coordinate at which a path starts, -1 at a source. Entries of the data come
+            first, flattened, then those of constants that are inputs, such as an all-ones input.
         ends: Output coordinate (flattened) at which it ends.
         constants: Product of its routing constants.
         activity: Product of its gates, one row an example.
         words: Its weights in order, each as (parameter, entry).
-        x: Inputs, flattened.
+        x: Inputs in that order.
         weight_of: Present value of each weight that occurs.
     """
 
@@ -158,10 +159,17 @@ def paths(
             limit=limit,
         )
     gates = net.gates(x) if gates is None else gates
+    inputs = x.detach().double().flatten(1)
     bunches: dict[int, list[_Bunch]] = {}
     for i in net.value_nodes:
-        operands = [bunches[k] for k in net.nodes[i].operands]
-        bunches[i] = _arrive(net, net.nodes[i], operands, gates, x.shape[0])
+        node = net.nodes[i]
+        if isinstance(node, Constant) and node.is_input:
+            bunches[i] = _start(node.value.flatten().tolist(), inputs.shape[1], x.shape[0])
+            more = node.value.double().flatten().to(inputs).expand(x.shape[0], -1)
+            inputs = torch.cat([inputs, more], dim=1)
+            continue
+        operands = [bunches[k] for k in node.operands]
+        bunches[i] = _arrive(net, node, operands, gates, x.shape[0])
     last = bunches[net.output]
     weight_of = {
         (w.name, entry): value
@@ -180,9 +188,18 @@ def paths(
         constants=torch.from_numpy(whole.constants),
         activity=torch.from_numpy(whole.activity),
         words=whole.words,
-        x=x.detach().double().flatten(1),
+        x=inputs,
         weight_of=weight_of,
     )
+
+
+def _start(values: Sequence[float], first: int, n: int) -> list[_Bunch]:
+    """Return a path for each input coordinate, the first of them numbered, zero constants aside."""
+    ones = np.ones((n, 1))
+    return [
+        _Bunch(np.array([first + i]), np.ones(1), ones, ((),)) if value else _join([], n)
+        for i, value in enumerate(values)
+    ]
 
 
 def _arrive(
@@ -191,7 +208,7 @@ def _arrive(
     size = int(torch.Size(node.shape).numel())
     ones = np.ones((n, 1))
     if isinstance(node, Input):
-        return [_Bunch(np.array([i]), np.ones(1), ones, ((),)) for i in range(size)]
+        return _start([1.0] * size, 0, n)
     if isinstance(node, Constant):
         flat = node.value.flatten().tolist()
         return [

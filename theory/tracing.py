@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reluctant.theory import (
     rules_gates,  # noqa: F401  (fills the rule table)
@@ -133,9 +134,15 @@ def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             exported = exported.run_decompositions({})
     except Exception as error:
         where = user_frame(error)
+        reason = (
+            "the forward branches on the values of its data (an if, a while or a size that they "
+            "decide), so it is no path network; use torch.where or gates"
+            if isinstance(error, GuardOnDataDependentSymNode)
+            else f"torch.export cannot follow the module: {first_line(error)} Write this part with "
+            "operations on tensors"
+        )
         raise UnsupportedOperation(
-            f"{where}torch.export cannot follow the module: {first_line(error)} A forward that branches on the "
-            "values of its data is no path network; use torch.where or gates",
+            f"{where}{reason}",
             operation="torch.export",
             where=where.rstrip(": "),
         ) from error

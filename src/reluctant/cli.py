@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from reluctant.terminal import INTERRUPTED, UNEXPECTED, answering, make_console, progress_bar
+from reluctant.destinations import STDOUT, conclude, ensure_writable, exit_code, talk_on_stderr
+from reluctant.terminal import answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
-
-if TYPE_CHECKING:
-    from reluctant.theory.verdicts import Report
-
-STDOUT = Path("-")
 
 app = typer.Typer(
     name="reluctant",
@@ -179,12 +172,12 @@ def check(
     ] = None,
 ) -> None:
     """Say which theorems apply to your network, which fail, and on what smallest example."""
-    _ensure_writable(json_path, html_path)
+    ensure_writable(json_path, html_path)
     wanted = _split(names)
     from reluctant import targets
     from reluctant.properties.conformance import check as check_module
 
-    with _talk_on_stderr(STDOUT in (json_path, html_path)), progress_bar() as progress:
+    with talk_on_stderr(STDOUT in (json_path, html_path)), progress_bar() as progress:
         module = targets.make_module(target, seed)
         if weights is not None:
             targets.load_weights(module, weights)
@@ -223,7 +216,7 @@ def check(
             progress=progress,
             again=lambda identifier: f"{command} --statements {identifier}",
         )
-    _conclude(report, json_path, strict, by_statement=False, html_path=html_path)
+    conclude(report, json_path, strict, by_statement=False, html_path=html_path)
 
 
 @app.command()
@@ -243,7 +236,7 @@ def verify(
     json_path: JsonPath = None,
 ) -> None:
     """Try every statement on every kind of model, and every check on its deliberate faults."""
-    _ensure_writable(json_path)
+    ensure_writable(json_path)
     wanted = _split(names)
     from reluctant.properties.verification import verify as verify_suite
 
@@ -256,7 +249,7 @@ def verify(
         console.print(tables.power_table(report.mutants))
     if sharpness:
         console.print(tables.sharpness_table(report.sharpness))
-    _conclude(report, json_path, strict, by_statement=True)
+    conclude(report, json_path, strict, by_statement=True)
 
 
 @app.command()
@@ -271,7 +264,7 @@ def refute(
     json_path: JsonPath = None,
 ) -> None:
     """Try to refute your own conjectures on networks of every kind."""
-    _ensure_writable(json_path)
+    ensure_writable(json_path)
     from reluctant import targets
     from reluctant.properties.conjectures import refute as refute_all
 
@@ -279,7 +272,7 @@ def refute(
     line = f"reluctant refute {shlex.quote(place)} --effort {effort.value} --seed {seed}"
     with progress_bar() as progress:
         report = refute_all(claims, effort.value, progress, seed=seed, reproduce=line)
-    _conclude(report, json_path, strict, by_statement=True)
+    conclude(report, json_path, strict, by_statement=True)
 
 
 @app.command()
@@ -319,7 +312,7 @@ def report(
     for gap in files.gaps:
         typer.echo(f"missing: {gap}")
     typer.echo(f"paper  {files.paper}\npage   {files.page}")
-    raise typer.Exit(_exit_code(files.report, strict=False))
+    raise typer.Exit(exit_code(files.report, strict=False))
 
 
 @app.command()
@@ -354,70 +347,3 @@ def _command(target: str, options: Mapping[str, object]) -> str:
         if value is not None and value is not False:
             parts += [name] if value is True else [name, str(value)]
     return shlex.join(parts)
-
-
-@contextlib.contextmanager
-def _talk_on_stderr(wanted: bool) -> Iterator[None]:
-    """Keep what the user's code prints out of a document that goes to stdout."""
-    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
-        yield
-
-
-def _conclude(
-    report: Report,
-    json_path: Path | None,
-    strict: bool,
-    *,
-    by_statement: bool,
-    html_path: Path | None = None,
-) -> NoReturn:
-    """Print the table, write the files and leave; the table first, which no full disk can stop."""
-    from reluctant.tables import print_report
-    from reluctant.theory.verdicts import write_whole
-
-    is_piped = STDOUT in (json_path, html_path)
-    print_report(make_console(stderr=is_piped), report, by_statement=by_statement)
-    if json_path == STDOUT:
-        typer.echo(report.as_text())
-    elif json_path is not None:
-        report.save(json_path)
-    if html_path is not None:
-        from reluctant.reports.page import render_check
-
-        page = render_check(report)
-        if html_path == STDOUT:
-            typer.echo(page)
-        else:
-            write_whole(html_path, page)
-    raise typer.Exit(_exit_code(report, strict))
-
-
-def _exit_code(report: Report, strict: bool) -> int:
-    from reluctant.theory.verdicts import Outcome
-
-    doubtful = {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED} if strict else set()
-    survived = any(not mutant.killed for mutant in report.mutants)
-    if report.failures or survived or any(verdict.outcome in doubtful for verdict in report):
-        return UNEXPECTED
-    return INTERRUPTED if any("interrupted" in note for note in report.notes) else 0
-
-
-def _ensure_writable(*paths: Path | None) -> None:
-    """Refuse before minutes of work what could not be written after them."""
-    asked = [path for path in paths if path is not None]
-    if len({path.resolve() for path in asked}) < len(asked):
-        raise InputError(f"{asked[0]} is named twice; JSON and page need a file each")
-    for path in asked:
-        if path == STDOUT:
-            continue
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it")
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder; name a file in it")
-        try:
-            tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            raise InputError(
-                f"cannot write {path}: the folder {path.parent} takes no files"
-                f" ({error.strerror}); name another"
-            ) from error
