@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ def drawing(figure: Figure, form: str = "svg", dpi: int = 300) -> bytes:
         dpi: Resolution of what is not drawn with lines.
     """
     buffer = io.BytesIO()
+    # It takes the dates inside matplotlib's own fonts for a mistake.
+    logging.getLogger("fontTools").setLevel(logging.ERROR)
     with style():
         figure.canvas.savefig(buffer, format=form, dpi=dpi, metadata=_SILENT[form])
     return buffer.getvalue()
