@@ -1,0 +1,88 @@
+"""Where a command's results go: the table to the terminal, documents to files or to stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from reluctant.terminal import INTERRUPTED, UNEXPECTED, make_console
+from reluctant.theory.errors import InputError
+
+if TYPE_CHECKING:
+    from reluctant.theory.verdicts import Report
+
+STDOUT = Path("-")
+
+
+@contextlib.contextmanager
+def talk_on_stderr(wanted: bool) -> Iterator[None]:
+    """Keep what the user's code prints out of a document that goes to stdout."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
+def conclude(
+    report: Report,
+    json_path: Path | None,
+    strict: bool,
+    *,
+    by_statement: bool,
+    html_path: Path | None = None,
+) -> NoReturn:
+    """Print the table, write the files and leave; the table first, which no full disk can stop."""
+    from reluctant.tables import print_report
+    from reluctant.theory.verdicts import write_whole
+
+    is_piped = STDOUT in (json_path, html_path)
+    print_report(make_console(stderr=is_piped), report, by_statement=by_statement)
+    if json_path == STDOUT:
+        typer.echo(report.as_text())
+    elif json_path is not None:
+        report.save(json_path)
+    if html_path is not None:
+        from reluctant.reports.page import render_check
+
+        page = render_check(report)
+        if html_path == STDOUT:
+            typer.echo(page)
+        else:
+            write_whole(html_path, page)
+    raise typer.Exit(exit_code(report, strict))
+
+
+def exit_code(report: Report, strict: bool) -> int:
+    """Return 0, or what says that something is unexpected, doubtful if strict, or interrupted."""
+    from reluctant.theory.verdicts import Outcome
+
+    doubtful = {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED} if strict else set()
+    survived = any(not mutant.killed for mutant in report.mutants)
+    if report.failures or survived or any(verdict.outcome in doubtful for verdict in report):
+        return UNEXPECTED
+    return INTERRUPTED if any("interrupted" in note for note in report.notes) else 0
+
+
+def ensure_writable(*paths: Path | None) -> None:
+    """Refuse before minutes of work what could not be written after them."""
+    asked = [path for path in paths if path is not None]
+    if len({path.resolve() for path in asked}) < len(asked):
+        raise InputError(f"{asked[0]} is named twice; JSON and page need a file each")
+    for path in asked:
+        if path == STDOUT:
+            continue
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: the folder {path.parent} takes no files"
+                f" ({error.strerror}); name another"
+            ) from error
