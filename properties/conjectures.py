@@ -14,7 +14,8 @@ from torch import Tensor
 
 from reluctant.properties.catalogue import statements
 from reluctant.properties.controls import CONTROLS
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
+from reluctant.properties.specimens import Family
 from reluctant.properties.verification import Progress, environment, verify_family
 from reluctant.theory.errors import InputError, ReluctantError
 from reluctant.theory.exactness import Watch

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reluctant.models import Architecture, GatedNetwork, Soft, make_conv, make_fc
-from reluctant.properties.families import SIZE, UNSEEN, Builder, Family, specimens_of
+from reluctant.properties.networks import SIZE
+from reluctant.properties.specimens import UNSEEN, Builder, Family, specimens_of
 
 
 class _Chain(nn.Module):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from reluctant.properties.families import Family, Specimen
 from reluctant.properties.judging import Judgement, describe, judge
 from reluctant.properties.pools import Pool, make_trial
 from reluctant.properties.shrinking import shrunk
+from reluctant.properties.specimens import Family, Specimen
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.verdicts import Counterexample, Outcome
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
-from reluctant.properties.families import Family, Specimen
+from reluctant.properties.specimens import Family, Specimen
 from reluctant.theory.statements import Trial
 
 BATCH = 12  # specimens drawn at a time; Hypothesis begins each batch with the simplest one

@@ -8,9 +8,10 @@ from typing import Any
 
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.counterexamples import smallest
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import judge
 from reluctant.properties.pools import pool
+from reluctant.properties.specimens import Family
 from reluctant.theory.errors import NotIdentified, TooManyPaths
 from reluctant.theory.statements import CannotTry, Claim, Comparison, Hypothesis, Statement, Trial
 from reluctant.theory.verdicts import Need, Outcome, Sharpness

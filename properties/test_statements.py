@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reluctant.properties.catalogue import statements
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
+from reluctant.properties.specimens import Family
 from reluctant.properties.verification import hunt, verify_family
 from reluctant.theory import ledger
 from reluctant.theory.statements import Mutant, Statement

@@ -12,10 +12,11 @@ import torch
 from reluctant.properties.catalogue import select
 from reluctant.properties.counterexamples import smallest
 from reluctant.properties.expectations import expected_outcomes
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import LIVE, Judgement, Tally, judge
 from reluctant.properties.pools import pool
 from reluctant.properties.sharpness import sharpness
+from reluctant.properties.specimens import Family
 from reluctant.theory.statements import Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, Verdict
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner, Result
 
 from reluctant.cli import app
@@ -70,16 +68,6 @@ def empty():
         return Net()
 """
 TWO = "dual.inner-product,dual.homogeneous"
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "my_net.py").write_text(SOURCE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_net", raising=False)
-    return tmp_path
 
 
 def run(*args: str) -> Result:

@@ -24,7 +24,6 @@ def outcomes(path: Path) -> dict[str, str]:
     return {v.statement: str(v.outcome) for v in Report.load(path)}
 
 
-pytest_plugins = ["cli_specimens"]
 pytestmark = pytest.mark.usefixtures("here")
 
 
@@ -151,7 +150,7 @@ def test_a_network_that_leaves_does_not_choose_the_exit_code() -> None:
     assert result.exit_code == 2
     assert result.stderr == (
         "error: my_net.py:35: the module fails on an example of shape (1, 3): it leaves Python with"
-        " the code 0.\n"
+        " the code 0. Give a batch of the shape that it takes, or mend the module\n"
     )
 
 

@@ -16,7 +16,6 @@ from reluctant import tables
 from reluctant.properties import catalogue
 from reluctant.theory.verdicts import Counterexample, Report
 
-pytest_plugins = ["cli_specimens"]
 pytestmark = pytest.mark.usefixtures("here")
 
 

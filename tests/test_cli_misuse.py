@@ -12,7 +12,6 @@ from cli_specimens import TWO, check, run
 from reluctant.properties import conformance
 from reluctant.theory.verdicts import Report
 
-pytest_plugins = ["cli_specimens"]
 pytestmark = pytest.mark.usefixtures("here")
 
 

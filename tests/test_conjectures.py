@@ -18,7 +18,8 @@ from reluctant.cli import app
 from reluctant.properties import conjectures
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.controls import CONTROLS
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
+from reluctant.properties.specimens import Family
 from reluctant.theory.statements import Statement, Trial
 
 BY_NAME = {family.name: family for family in (*FAMILIES, *CONTROLS)}

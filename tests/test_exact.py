@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from reluctant.properties.catalogue import select
 from reluctant.properties.conformance import check
 from reluctant.properties.exact import ERROR, FieldTrials, exact_evidence, record, try_statement
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
 from reluctant.properties.modular import CLAIMS
 from reluctant.properties.pools import pool
+from reluctant.properties.specimens import Family
 from reluctant.theory.errors import InputError
 from reluctant.theory.modular import Recording
 from reluctant.theory.network import PathNetwork

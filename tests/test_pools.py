@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from reluctant.properties.catalogue import select
-from reluctant.properties.families import FAMILIES, Family, Specimen
+from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import judge
 from reluctant.properties.pools import Pool, pool
+from reluctant.properties.specimens import Family, Specimen
 from reluctant.properties.verification import verify_family
 from reluctant.theory.statements import Comparison, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from reluctant.properties.exact import FieldTrials, record
-from reluctant.properties.families import FAMILIES, Family
+from reluctant.properties.families import FAMILIES
 from reluctant.properties.pools import pool
+from reluctant.properties.specimens import Family
 from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.fields import PrimeField
 from reluctant.theory.modular import FieldTrial, Recording

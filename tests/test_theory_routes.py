@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import reluctant as rl
 from reluctant.properties.bounds import kernel_tolerance
-from reluctant.properties.families import FAMILIES, Specimen
+from reluctant.properties.families import FAMILIES
+from reluctant.properties.specimens import Specimen
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.paths import Paths
 from reluctant.theory.structure import depths
