@@ -9,7 +9,7 @@ from reluctant.properties.specimens import Family, Specimen
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.verdicts import Counterexample, Outcome
 
-_LOOKED_AT = 720  # trials among which the one with the fewest weights is sought
+_LOOKED_AT = 240  # trials among which the one with the fewest weights is sought
 
 
 def smallest(statement: Statement, specimens: Pool, position: int, trial: Trial) -> Counterexample:
@@ -39,11 +39,13 @@ def smallest(statement: Statement, specimens: Pool, position: int, trial: Trial)
 
 def _fewest_weights(statement: Statement, specimens: Pool, trial: Trial) -> Trial:
     """Return the refuting trial with the fewest weights among many."""
-    fewest = _weights(trial)
-    for other in specimens.head(_LOOKED_AT):
-        if _weights(other) < fewest and judge(statement, other).outcome is Outcome.REFUTED:
-            fewest, trial = _weights(other), other
-    return trial
+    fewer = [other for other in specimens.head(_LOOKED_AT) if _weights(other) < _weights(trial)]
+    small = (
+        other
+        for other in sorted(fewer, key=_weights)
+        if judge(statement, other).outcome is Outcome.REFUTED
+    )
+    return next(small, trial)
 
 
 def _weights(trial: Trial) -> int:
