@@ -35,6 +35,7 @@ from reluctant.properties.wide_gates import (
     order_zero,
 )
 from reluctant.theory.kernels import npk
+from reluctant.theory.rounding import gamma
 from reluctant.theory.statements import CannotTry, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome
 
@@ -76,7 +77,8 @@ def test_bernoulli_gates_by_hand() -> None:
     assert mu in (0.25, 0.5, 0.75)
     assert float(overlap.left[1]) == 2 * mu**2
     assert overlap.kind is EvidenceKind.EXACT
-    torch.testing.assert_close(spectrum.left, torch.tensor([1 - mu, 1 + mu]).double())
+    assert spectrum.right.tolist() == [1 - mu, 1 + mu]
+    assert spectrum.holds
 
 
 def test_too_many_patterns_of_gates_are_named() -> None:
@@ -88,13 +90,16 @@ def test_too_many_patterns_of_gates_are_named() -> None:
 def test_arc_cosines_by_hand() -> None:
     zero, one = torch.zeros(()).double(), torch.ones(()).double()
     assert float(order_zero(zero)) == 0.5
-    assert math.isclose(float(order_one(zero)), 1 / math.pi, rel_tol=1e-15)
+    assert float(order_one(zero)) == 1 / math.pi
     assert (float(order_zero(one)), float(order_one(one))) == (1.0, 1.0)
     half = torch.tensor(0.5).double()
-    assert math.isclose(float(order_zero(half)), 2 / 3, rel_tol=1e-15)
+    # An arc cosine good to its last place counts as two roundings; π, the quotient, the difference
+    # and 2/3 are one each. What is subtracted is less than what is left, so none is enlarged.
+    assert abs(float(order_zero(half)) - 2 / 3) <= gamma(6) * 2 / 3
     after = math.acos(float(order_one(half)))
     expected = 2 / 3 * (1 - after / math.pi)
-    assert math.isclose(float(limit_law(half, 2)), expected, rel_tol=1e-14)
+    # Those six; on both sides a second factor, of the same π, with four; two products.
+    assert abs(float(limit_law(half, 2)) - expected) <= gamma(16) * expected
 
 
 def test_pairs_of_pre_activations_are_those_of_random_matrices() -> None:
@@ -202,7 +207,7 @@ def test_linear_gates_hold(ones: bool) -> None:
 def test_soft_gates_are_not_piecewise_constant() -> None:
     judgement = judge(CONSTANT_INPUT, trial(dlgn(True, soft=True)))
     assert judgement.outcome is Outcome.NOT_IMPLIED
-    assert judgement.measured is not None and judgement.measured > 1e-3
+    assert not all(c.holds for c in judgement.comparisons)
     assert judge(SHALLOW_CONTAINED, trial(dlgn(True, soft=True))).outcome is Outcome.HOLDS
 
 

@@ -172,12 +172,12 @@ def test_unmet_hypotheses_name_the_place(
 
 def test_values_of_own_gates_move_the_features() -> None:
     judgement = judge(gated.DUAL_LINEAR, trial_of("relu", 1))
-    assert judgement.measured is not None and judgement.measured > 0.1
+    assert not all(c.holds for c in judgement.comparisons)
 
 
 def test_permuting_the_layers_of_a_convolution_changes_its_kernel() -> None:
-    measured = [judge(gated.PERMUTE_LAYERS_CONV, trial_of("conv", s)).measured for s in range(4)]
-    assert max(m for m in measured if m is not None) > 0.05
+    found = [judge(gated.PERMUTE_LAYERS_CONV, trial_of("conv", s)) for s in range(4)]
+    assert not all(c.holds for judgement in found for c in judgement.comparisons)
 
 
 def test_layers_commute_within_one_shape_and_up_to_a_pooling() -> None:

@@ -121,8 +121,10 @@ def test_the_gates_kernel_is_that_of_automatic_differentiation() -> None:
     names = [name for name, _ in net.named_parameters() if name.startswith("gates.")]
     expected = ntk(net, x, parameters=names)
     _, features = judge(SOFT_GATES, Trial(net, x, seeded())).comparisons
-    torch.testing.assert_close(features.left, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(features.right, expected, rtol=1e-12, atol=0)
+    # All three take 1 − G/(1 + ε) from the same gates by the same operations; what is left are
+    # products and sums that meet no more roundings than the bound grants two evaluations.
+    assert bool(((features.left - expected).abs() <= features.bound).all())
+    assert bool(((features.right - expected).abs() <= features.bound).all())
 
 
 def test_hard_or_shared_gates_are_excluded() -> None:

@@ -187,7 +187,7 @@ def test_unmet_hypotheses_name_the_place(module: nn.Module, reason: str, place: 
 def test_skips_side_by_side_are_no_ensemble() -> None:
     trial = Trial(with_integers(Parallel(), 1), integers(3, 2), seeded())
     judgement = judge(skips.OUTPUT_ENSEMBLE, trial)
-    assert judgement.measured is not None and judgement.measured > 0.1
+    assert not all(c.holds for c in judgement.comparisons)
 
 
 def test_paths_of_uneven_depth_have_no_common_factor() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 
@@ -24,6 +25,8 @@ from reluctant.properties.dependence import copied_parameters, redrawn_average
 from reluctant.properties.judging import judge
 from reluctant.properties.limits import FC_LIMIT
 from reluctant.properties.widths import (
+    _FEATURES,
+    WIDTHS,
     Pair,
     arc_cosine_products,
     fitted_rate,
@@ -116,7 +119,7 @@ def test_a_path_that_meets_a_weight_twice_is_excluded() -> None:
     judgement = judge(tangents.PATH_DECOUPLING, trial)
     assert judgement.outcome is Outcome.NOT_IMPLIED
     assert judgement.unmet[0].reason == "tied.weight can act twice on one path"
-    assert judgement.measured is not None and judgement.measured > 0.1
+    assert not all(c.holds for c in judgement.comparisons)
 
 
 @pytest.mark.parametrize("name", ["dgn", "soft dgn", "copied", "dlgn", "ones"])
@@ -181,11 +184,11 @@ def test_independent_gates_obey_the_law(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fc", "biases", "conv", "residual"])
 def test_own_gates_do_not_obey_the_law(name: str) -> None:
-    module, x = make_own(name, 3)
+    module, x = make_own(name)
     judgement = judge(tangents.DEPENDENT_GATES, Trial(module, x, seeded()))
     assert judgement.outcome is Outcome.NOT_IMPLIED
     assert "makes its gates from the weights on the paths" in judgement.unmet[0].reason
-    assert judgement.measured is not None and judgement.measured > 0.01
+    assert not all(c.holds for c in judgement.comparisons)
 
 
 @pytest.mark.parametrize("name", ["copied", "copied dlgn"])
@@ -194,7 +197,7 @@ def test_features_that_start_as_copies_do_not_obey_the_law(name: str) -> None:
     judgement = judge(tangents.DEPENDENT_GATES, trial)
     assert judgement.outcome is Outcome.NOT_IMPLIED
     assert "starts as a copy of value.hidden.0.weight" in judgement.unmet[0].reason
-    assert judgement.measured is not None and judgement.measured > 0.05
+    assert not all(c.holds for c in judgement.comparisons)
     assert set(copied_parameters(trial.net)) == {
         "gates.network.hidden.0.weight",
         "gates.network.hidden.1.weight",
@@ -259,6 +262,7 @@ def test_the_tangent_kernel_converges_at_rate_one_half(limit_trial: Trial) -> No
     ]
     rate = judgement.comparisons[-1]
     assert rate.what == "rate of the error in w"
+    # A half-width below 1/4 around what is that near 1/2 leaves out the rates 0 and 1.
     assert abs(float(rate.left) - 0.5) < float(torch.as_tensor(rate.bound)) < 0.25
     assert not any(c.is_blind for c in judgement.comparisons)
 
@@ -297,8 +301,11 @@ def test_random_gates_follow_the_order_zero_arc_cosine() -> None:
     samples = tangent_samples(pair, seeded())
     mean = gate_products(samples, 4).mean(0)
     zero, first = (arc_cosine_products(order)(samples, 4)[0] for order in (0, 1))
-    assert float((mean - zero).abs().max()) < 0.02
-    assert float((mean - first).abs().max()) > 0.05
+    # At depth 2 each entry is the share of the units of all feature networks that are on for both
+    # inputs: within five standard deviations, of which the largest is that of a fair coin.
+    off = 5 * 0.5 / math.sqrt(_FEATURES * WIDTHS[4])
+    assert float((mean - zero).abs().max()) < off
+    assert float((first - zero).abs().max()) > 2 * off
 
 
 def test_a_diagonal_of_the_kernel_matches_automatic_differentiation() -> None:
@@ -351,7 +358,7 @@ def test_a_large_network_is_measured_on_one_output() -> None:
     assert found.tangent.detail.startswith("drawn ")
     judgement = judge(tangents.DEPENDENT_GATES, trial)
     assert judgement.outcome is Outcome.NOT_IMPLIED
-    assert judgement.measured is not None and judgement.measured > 0.01
+    assert not all(c.holds for c in judgement.comparisons)
 
 
 def test_the_measured_rate_comes_with_its_interval() -> None:
@@ -365,15 +372,19 @@ def test_the_measured_rate_comes_with_its_interval() -> None:
     found = re.match(r"rate of the error in w (-?[\d.]+) ± ([\d.]+) at error probability", line)
     assert found is not None
     rate, half_width = map(float, found.groups())
-    assert abs(rate - 0.5) <= half_width < 0.5
+    assert abs(rate - 0.5) <= half_width < 0.5  # the rate 0 is left out
 
 
 @pytest.mark.parametrize("identifier", ["ntk.dependent-gates", "dlgn.permute-layers-conv"])
 def test_what_is_not_implied_is_seen_to_fail(identifier: str) -> None:
     from reluctant.properties.families import FAMILIES
-    from reluctant.properties.verification import verify_family
+    from reluctant.properties.pools import pool
+    from reluctant.properties.verification import PATIENCE, verify_family
 
+    (statement,) = select([identifier])
     family = next(f for f in FAMILIES if f.name == "conv 1-D, circular, average pool")
-    verdict = verify_family(select([identifier])[0], family, examples=3)
+    verdict = verify_family(statement, family, examples=3)
     assert verdict.outcome is Outcome.NOT_IMPLIED
-    assert verdict.measured is not None and verdict.measured > 1e-6  # rounding is 1e-15
+    tried = (judge(statement, trial) for trial in pool(family, 0).head(2 * PATIENCE))
+    violated = (j.measured for j in tried if not all(c.holds for c in j.comparisons))
+    assert verdict.measured in violated
