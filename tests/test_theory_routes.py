@@ -72,20 +72,9 @@ def test_propagated_kernels_are_sums_over_listed_bundles(family: object) -> None
             tangent=True,
         )
         assert rl.count_paths(net, x, sources=True) == len(listed)
-        assert rl.count_paths(net, x) == int((listed.starts >= 0).sum()) + _constant_inputs(
-            net, listed
-        )
+        assert rl.count_paths(net, x) == int((listed.starts >= 0).sum())
 
     holds()
-
-
-def _constant_inputs(net: PathNetwork, listed: Paths) -> int:
-    """Count the paths from a constant in place of the data: listed as sources, but inputs."""
-    from reluctant.theory.nodes import Constant
-
-    if any(isinstance(net.nodes[i], Constant) and net.nodes[i].is_input for i in net.value_nodes):  # type: ignore[attr-defined]
-        return int((listed.starts < 0).sum())
-    return 0
 
 
 @BY_FAMILY

@@ -19,7 +19,8 @@ CREATORS = {
 WEIGHTED = {
     "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.conv1d.default",
     "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding", "aten.conv2d.padding",
-    "aten.conv3d.padding",
+    "aten.conv3d.padding", "aten.conv_transpose1d.default", "aten.conv_transpose2d.input",
+    "aten.conv_transpose3d.input",
 }  # fmt: skip
 # What moves entries and leaves their values.
 MOVES = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from reluctant.theory.lowered import Call, Lowered, Path, Static, differs
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.operators import Dense, make_convolution
 from reluctant.theory.rules_sums import bias
+from reluctant.theory.windows import Windows
 
 
 def _operand(lower: Lowering, call: Call, argument: Any) -> Path:
@@ -87,6 +89,43 @@ def _convolution(lower: Lowering, call: Call) -> Lowered:
     return _with_bias(
         lower, call, lower.weighted(call, operator, path, weight), call["bias"], channel=0
     )
+
+
+@rule("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
+def _transposed_convolution(lower: Lowering, call: Call) -> Lowered:
+    """Read a transposed convolution as what it equals.
+
+    That is a convolution of stride 1 with the weights turned round, over the data with zeros put
+    between its positions and around them.
+    """
+    path = _operand(lower, call, call["input"])
+    weight = _weight(lower, call, call["weight"], "weight")
+    channels, rows, *taps = weight.value().shape
+    groups, rank = int(call["groups"]), len(taps)
+    strides, paddings, extras, dilations = (
+        [v[0]] * rank if len(v) == 1 else list(v)
+        for v in (call["stride"], call["padding"], call["output_padding"], call["dilation"])
+    )
+    axes = []
+    for a, size in enumerate(path.shape[1:]):
+        reach = dilations[a] * (taps[a] - 1)
+        length = (size - 1) * strides[a] + 1 + 2 * (reach - paddings[a]) + extras[a]
+        place = torch.arange(length) - (reach - paddings[a])
+        source = place.div(strides[a], rounding_mode="floor")
+        is_data = (place % strides[a] == 0) & (source >= 0) & (source < size)
+        axes.append(torch.where(is_data, source, -1)[:, None])
+    stretched = Windows(tuple(axes))
+
+    def turned(t: Tensor) -> Tensor:
+        grouped = t.reshape(groups, channels // groups, rows, *taps).transpose(1, 2)
+        whole = grouped.reshape(groups * rows, channels // groups, *taps)
+        return whole.flip(list(range(2, 2 + rank)))
+
+    spread = lower.reindex(call, [path], lambda ts: stretched.gather(ts[0])[:, 0])
+    weight = weight.view(turned)
+    operator = make_convolution(weight.value().shape, spread.shape[1:], [1], [0], dilations, groups)
+    result = lower.weighted(call, operator, spread, weight)
+    return _with_bias(lower, call, result, call["bias"], channel=0)
 
 
 def _with_bias(

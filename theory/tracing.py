@@ -20,6 +20,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reluctant.theory import (
     rules_gates,  # noqa: F401  (fills the rule table)
+    rules_resampling,  # noqa: F401
     rules_routing,  # noqa: F401
     rules_scales,  # noqa: F401
     rules_sums,  # noqa: F401
