@@ -32,6 +32,7 @@ def statements() -> tuple[Statement, ...]:
         tangents,
         value_tangents,
         variances,
+        whitening,
         wide_gates,
     )
     from reluctant.properties.modular import CLAIMS
@@ -44,6 +45,7 @@ def statements() -> tuple[Statement, ...]:
         printed,
         variances,
         random_gates,
+        whitening,
         wide_gates,
         convolution,
         convolution_tangents,

@@ -38,6 +38,7 @@ _HOMES = {
     "proofs_concatenation": ("skip.dense-concat",),
     "proofs_soft_gates": ("ntk.soft-gates",),
     "proofs_random_gates": ("ntk.gate-repeat", "ntk.bernoulli-gates"),
+    "proofs_whitening": ("ntk.depth-tradeoff",),
     "proofs_pieces": ("dlgn.constant-input-piecewise", "dlgn.shallow-contained"),
     "proofs_features": ("dlgn.primal-linear",),
 }

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import product
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from reluctant.models import GatedNetwork, RecordedMasks, make_fc
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance, spectral_tolerance
+from reluctant.properties.gate_patterns import dense_chain_of, gate_patterns
 from reluctant.properties.hadamard import entering, input_gram, layer_gates
 from reluctant.properties.thinning import one_output
 from reluctant.properties.weights import affordable_patterns, weight_entries
 from reluctant.theory.kernels import npk, ntk_law
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.rounding import gamma, roundings
-from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
-from reluctant.theory.structure import DenseChain, dense_chain
+from reluctant.theory.statements import Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind
 
 SIGMA = 2.0  # an integer keeps small integers exact
 REPEATS = 4  # m; its square root is a whole number
-_MOST_PATTERNS = 2**9  # patterns of gates of one input that are gone through
 _MOST_PRODUCTS = 2**24
-_MEANS = (0.25, 0.5, 0.75)
-
-
-def _chain(trial: Trial) -> DenseChain:
-    chain = dense_chain(trial.net)
-    if chain is None or not chain.gates:
-        raise CannotTry("the formula is that of a chain of dense layers with gates")
-    return chain
 
 
 def _by_root(sigma: float, repeats: int) -> float:
@@ -54,7 +43,7 @@ def repeated_gates_keep_the_kernel(
     trial: Trial, rescaled: Callable[[float, int], float] = _by_root
 ) -> Sequence[Comparison]:
     """Compare d σ^(2(d−1)) H of a network with that of one m times as wide, each gate repeated."""
-    chain = _chain(trial)
+    chain = dense_chain_of(trial)
     wide = make_fc(
         chain.widths[0], [REPEATS * w for w in chain.hidden], generator=trial.generator
     ).double()
@@ -126,23 +115,20 @@ def bernoulli_gates_whiten(
     Every pattern of gates that an input can have is gone through, with its probability. Inputs are
     a unit vector, or whatever constant feeds the paths in their place.
     """
-    chain = _chain(trial)
-    width, depth, n = chain.hidden[0], len(chain.layers), len(trial.x)
-    mean = _MEANS[trial.integer(0, len(_MEANS))]
-    gates, chance = _every_mask(trial, chain, mean)
-    x = torch.zeros(len(chance), *trial.net.input_shape, dtype=trial.x.dtype)
-    x.flatten(1)[:, 0] = 1.0
+    found = gate_patterns(trial)
+    width, depth, n = found.chain.hidden[0], len(found.chain.layers), len(trial.x)
+    x, gates, mean = found.x, found.gates, found.mean
     net = one_output(trial.net.at(x), 0)
     unit = float(input_gram(net, x[:1]))
-    overlap = _over_gates(npk(net, x, gates=(gates, gates)), chance) / unit
+    overlap = found.average(npk(net, x, gates=(gates, gates))) / unit
     means = [(mean * width) ** (depth - 1), (both(mean) * width) ** (depth - 1)]
     exact, what = EvidenceKind.EXACT, f"E Λ over every pattern of gates on with chance {mean:g}"
     right = torch.tensor(means, dtype=torch.float64)
     comparisons = [Comparison(overlap, right, 0.0, exact, what=what)]
     kernel, off = _expected_kernel(trial, net, x, gates, variance(mean, width))
-    gram = _over_gates(kernel, chance) / (depth * unit)
+    gram = found.average(kernel) / (depth * unit)
     law = torch.tensor([1.0, (both(mean) / mean) ** (depth - 1)], dtype=torch.float64)
-    slack = off / (depth * unit) + 2 * gamma(len(chance) ** 2 + 8 * depth) * float(gram.max())
+    slack = off / (depth * unit) + 2 * gamma(len(x) ** 2 + 8 * depth) * float(gram.max())
     rounding, what = EvidenceKind.ROUNDING, "E[K]/d at σ² = 1/(μw)"
     comparisons.append(Comparison(gram, law, slack, rounding, what=what))
     matrix = gram[1] + (gram[0] - gram[1]) * torch.eye(n, dtype=torch.float64)
@@ -151,28 +137,6 @@ def bernoulli_gates_whiten(
     slack, what = n * slack + spectral_tolerance(matrix), "eigenvalues of E[K]/d"
     comparisons.append(Comparison(values, spectrum, slack, rounding, what=what))
     return comparisons
-
-
-def _every_mask(
-    trial: Trial, chain: DenseChain, mean: float
-) -> tuple[list[Tensor], Float[Tensor, " patterns"]]:
-    """Return every pattern of all gates as the gates of one input, and how likely each is."""
-    count = sum(chain.hidden)
-    if 2**count > _MOST_PATTERNS:
-        raise CannotTry(f"2^{count} patterns of gates are too many (at most {_MOST_PATTERNS})")
-    bits = torch.tensor(list(product((0.0, 1.0), repeat=count)), dtype=torch.float64)
-    gates = [g.new_zeros(1, *g.shape[1:]).double() for g in trial.gates]
-    parts = bits.split(list(chain.hidden), 1)
-    for g, part in zip(chain.gate_of, parts, strict=True):
-        if g is not None:
-            gates[g] = part
-    chance = (bits * mean + (1 - bits) * (1 - mean)).prod(1)
-    return gates, chance
-
-
-def _over_gates(kernel: Tensor, chance: Tensor) -> Float[Tensor, " 2"]:
-    """Return the mean of K(s, s) and of K(s, s'), the gates of s and s' independent."""
-    return torch.stack([chance @ kernel.diagonal(), chance @ kernel @ chance])
 
 
 def _expected_kernel(

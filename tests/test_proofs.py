@@ -37,7 +37,8 @@ COMMANDS = set(
     "documentclass usepackage newtheorem* begin end sloppy item noindent texttt text mathrm mathbf "
     "operatorname big Big left right frac binom sum prod partial nabla langle rangle vert cdot "
     "cdots dots le ge ni bigotimes det sqrt ne to in odot subseteq Rightarrow quad qquad top dot "
-    "sigma theta phi pi Sigma Lambda Phi Gamma pm beta delta mu lambda prime limits int".split()
+    "sigma theta phi pi omega Sigma Lambda Phi Gamma pm beta delta mu lambda prime lim limits "
+    "int".split()
 )  # fmt: skip
 
 
