@@ -36,6 +36,7 @@ KINDS = {
     "strided pointwise": {"kernel_size": 1, "stride": 2},
 }
 POOLS = ["none", "none", "none", "average", "average, padded", "maximum", "maximum, padded"]
+POINTWISE = ["pointwise", "strided pointwise"]
 HEADS = ["mean", "mean", "mean", "max", "max", "flatten", "half"]
 
 
@@ -85,8 +86,8 @@ class Head(nn.Module):
         return self.last(x.mean(axes) if self.kind == "mean" else x.amax(axes))
 
 
-def drawn_pool(draw: st.DrawFn, rank: int) -> nn.Module:
-    kind = draw(st.sampled_from(POOLS))
+def drawn_pool(draw: st.DrawFn, rank: int, kinds: list[str]) -> nn.Module:
+    kind = draw(st.sampled_from(kinds))
     if kind == "none":
         return nn.Identity()
     if kind == "average":
@@ -103,8 +104,9 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     """Draw a convolutional network with generic weights, and inputs.
 
     A nonlinearity follows each operation that can break the symmetry, and no maximum is taken of
-    maxima: else a broken symmetry may heal, and the structure's verdict is only sufficient. The
-    same happens where all pre-activations of a ReLU are positive, hence the soft gates.
+    maxima, nor of functions of one of them: else a broken symmetry may heal, and the structure's
+    verdict is only sufficient. The same happens where all pre-activations of a ReLU are positive,
+    hence the soft gates.
     """
     activation = draw(st.sampled_from([Soft, Soft, nn.ReLU]))
     rank = draw(st.integers(1, 2))
@@ -113,10 +115,13 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
     layers: list[nn.Module] = []
     x = torch.randn(EXAMPLES, draw(st.integers(1, 2)), *sizes, generator=generator)
     shape = x.shape
+    maxima = False  # whether some entries are functions of one maximum each
     for _ in range(draw(st.integers(1, 3))):
-        part: list[nn.Module] = [drawn_pool(draw, rank)] if layers else []
+        pools = [kind for kind in POOLS if not (maxima and "maximum" in kind)]
+        part: list[nn.Module] = [drawn_pool(draw, rank, pools)] if layers else []
         channels = shape[1]
-        options = KINDS[draw(st.sampled_from(["circular"] * 8 + sorted(KINDS)))]
+        kind = draw(st.sampled_from(["circular"] * 8 + sorted(KINDS)))
+        options = KINDS[kind]
         bias = draw(st.booleans())
         form = draw(st.sampled_from(["plain", "plain", "depthwise", "residual"]))
         if form == "residual":
@@ -132,11 +137,14 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, Tensor]:
             shape = block(torch.zeros(shape)).shape
         except RuntimeError:
             continue  # the window does not fit
+        pooled_by = type(part[0]) if layers else None
+        maxima = (maxima or pooled_by in MAXIMA) and (kind in POINTWISE or form == "residual")
         if draw(st.integers(0, 7)) == 0:
             block.append(Added(tuple(shape[1:]), generator))
         layers.extend([*block, activation()])
     assume(layers)
-    net = nn.Sequential(*layers, Head(draw(st.sampled_from(HEADS)))).eval()
+    heads = [kind for kind in HEADS if not (maxima and kind == "max")]
+    net = nn.Sequential(*layers, Head(draw(st.sampled_from(heads)))).eval()
     net(x)
     for parameter in net.parameters():
         nn.init.normal_(parameter, generator=generator)
@@ -338,6 +346,23 @@ def test_the_first_of_several_winners_depends_on_the_order() -> None:
     assert isinstance(symmetry_of(Masked(MASKS["a winner"][0]), 1, 6, ordered=True), Unmet)
     shared = Masked(MASKS["shared winners"][0])
     assert isinstance(symmetry_of(shared, 1, 6, ordered=True), ShiftSymmetry)
+
+
+def test_a_maximum_of_maxima_may_heal_what_the_structure_calls_broken() -> None:
+    """The windows of four positions are 01, 012, 123 and 23: both their largest maximum and their
+    smallest, that of 01 or of 23, are the same after two steps; a soft gate's product has its
+    maximum at one of these.
+    """
+    module = nn.Sequential(
+        circular(1, 2), Soft(), nn.MaxPool1d(3, 1, 1), nn.Conv1d(2, 4, 1, groups=2), Soft(), Head("max")
+    )  # fmt: skip
+    x = torch.randn(EXAMPLES, 1, 4, generator=torch.Generator().manual_seed(0)).double()
+    module.double()(x)
+    net = trace(module, x)
+    found = shift_symmetry(net)
+    assert isinstance(found, Unmet)
+    assert found.reason.startswith("max_pool1d pads at the edge")
+    assert invariant_shifts(net, x) >= {(0,), (2,)}
 
 
 def test_depth_and_recursion() -> None:

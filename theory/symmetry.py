@@ -92,7 +92,8 @@ def shift_symmetry(net: PathNetwork, *, ordered: Collection[int] = ()) -> ShiftS
 
     The positions are the axes of the data after the first, which counts channels. Invariance is of
     the function; a max pooling keeps the value of a maximum that several entries attain, but a
-    kernel notices which of them won.
+    kernel notices which of them won. Shifts that are found leave the output as it is; there may be
+    more, since maxima are not known to be ordered: a maximum of maxima can undo what padding broke.
 
     Args:
         net: Network.
@@ -220,7 +221,7 @@ class _Walk:
 
     def gated(self, i: int, node: Gate, value: Tensor) -> Tensor:
         layer, ordered = self.net.gate_layers[node.gate], node.gate in self.ordered
-        if layer.kind == "relu":
+        if layer.is_step:
             return tagged(value, 10)
         if layer.kind == "max":
             gates = won(value, self.sizes, ordered=ordered and layer.ties == "first")
