@@ -109,7 +109,9 @@ class _Scripts:
         return _Scripts, ()
 
     def at(self, module: nn.Module, x: Tensor) -> Script:
-        modes = tuple(part.training for part in module.modules())
+        # By every name: torch.export shows a submodule under two names as two modules.
+        parts = module.named_modules(remove_duplicate=False)
+        modes = tuple(part.training for _, part in parts)
         key = (tuple(x.shape), x.dtype, x.device, modes)
         if key not in self.known:
             if is_abstract(x):

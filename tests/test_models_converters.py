@@ -234,6 +234,15 @@ def test_twins_with_pooling_export(pooling: str) -> None:
     assert torch.equal(exported.module()(X), twin(X))
 
 
+def test_a_part_under_two_names_is_read_once() -> None:
+    relu = nn.ReLU()
+    module = nn.Sequential(nn.Linear(3, 4), relu, nn.Linear(4, 4), relu, nn.Linear(4, 2)).double()
+    x = torch.randn(6, 3, dtype=F64, generator=seeded())
+    twin = to_dgn(module, x, shared=True)
+    assert len(trace(twin, x).value_gates) == 2
+    assert len(twin._scripts.known) == 1
+
+
 def test_exporting_an_unseen_shape_says_what_to_do() -> None:
     twin = to_dgn(Mixed(torch.relu))
     with pytest.raises(InputError, match="call it once on an input of shape"):
