@@ -195,6 +195,13 @@ def _needed(graph: fx.Graph, output: str) -> tuple[fx.Node, ...]:
     return tuple(node for node in nodes if node.name in wanted)
 
 
+_OTHER = {
+    "mask": "a product with a mask, and a gated twin needs to know the pre-activation of its gates",
+    "leaky": "a leaky ReLU, and the gates of a gated twin are open or shut",
+    "clip": "a clipped ramp, and the gates of a gated twin are those of ReLUs",
+}
+
+
 def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
     by_name: dict[str, list[Node]] = {}
     for node in net.nodes:
@@ -207,9 +214,8 @@ def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
             continue
         if layer.kind not in ("relu", "max"):
             raise UnsupportedOperation(
-                f"{layer.place}: the gates at {layer.name} are a product with a mask, and a gated "
-                "twin needs to know their pre-activation; write torch.relu, clamp(min=0), "
-                "threshold(0, 0), maximum with zeros, or a max pooling",
+                f"{layer.place}: {layer.name} is {_OTHER[layer.kind]}; write torch.relu, "
+                "clamp(min=0), threshold(0, 0), maximum with zeros, or a max pooling",
                 operation=str(graph[layer.name].target),
                 where=layer.place,
             )

@@ -19,6 +19,7 @@ from reluctant.properties.networks import (
     dense,
     equal_dense,
     gated,
+    leaky,
     narrow,
     normed,
     residual,
@@ -40,6 +41,7 @@ FAMILIES: tuple[Family, ...] = tuple(
     for name, build in (
         ("FC", dense()),
         ("FC, biases", dense(bias=True)),
+        ("FC, leaky", leaky),
         ("conv 1-D, circular, average pool", _CIRCULAR),
         ("conv 2-D, circular, average pool", convolution(2)),
         ("conv, circular, biases", convolution(1, bias=True)),

@@ -65,14 +65,14 @@ def tangent_kernel_splits(
             what="K against K_v + K_f",
         )
     ]
-    if needs.HARD_GATES(net) is None:
+    if needs.STEPPED_GATES(net) is None:
         found.append(
             Comparison(
                 feature,
                 torch.zeros_like(feature),
                 0.0,
                 EvidenceKind.EXACT,
-                what="K_f = 0 for hard gates",
+                what="K_f = 0 for gates that do not move",
             )
         )
     return found

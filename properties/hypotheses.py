@@ -71,6 +71,10 @@ def _takes_other_values(layer: GateLayer) -> str | None:
     return None if layer.hard else f"the gates of {layer.name} take other values than 0 and 1"
 
 
+def _moves(layer: GateLayer) -> str | None:
+    return None if layer.is_stepped else f"the gates of {layer.name} move with their pre-activation"
+
+
 def _is_made_elsewhere(layer: GateLayer) -> str | None:
     return None if layer.own else f"{layer.name} multiplies by gates that were made elsewhere"
 
@@ -80,12 +84,13 @@ def _is_no_relu(layer: GateLayer) -> str | None:
 
 
 def _has_a_slope_at_ties(layer: GateLayer) -> str | None:
-    if layer.kind != "relu" or layer.ties == "zero":
+    if not layer.is_step or layer.ties == "zero":
         return None
     return f"torch gives {layer.name} the derivative {layer.ties} at q = 0"
 
 
 HARD_GATES = _of_every_gate("hard gates", "Every gate is 0 or 1.", _takes_other_values)
+STEPPED_GATES = _of_every_gate("stepped gates", "Every gate is constant between ties.", _moves)
 OWN_GATES = _of_every_gate(
     "own gates", "Every gate comes from the tensor that it multiplies.", _is_made_elsewhere
 )

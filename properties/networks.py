@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -166,6 +167,27 @@ def shared(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
     """Draw a network whose branches share a module."""
     inputs = draw(SIZE)
     return _Shared(inputs, draw(SIZE)), (inputs,)
+
+
+class _Leaky(nn.Module):
+    """Let a part of what is not positive through."""
+
+    def __init__(self, sizes: Sequence[int], slope: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes))
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = nn.functional.leaky_relu(layer(x), self.slope)
+        output: Tensor = self.layers[-1](x)
+        return output
+
+
+def leaky(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
+    """Draw fully connected networks of leaky ReLUs."""
+    inputs, slope = draw(SIZE), draw(st.sampled_from([0.5, 0.25, 0.01]))
+    return _Leaky([inputs, *_widths(draw, most=2), draw(SIZE)], slope), (inputs,)
 
 
 class _Concatenated(nn.Module):

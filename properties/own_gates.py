@@ -30,7 +30,7 @@ def following_gates(
     found = list(gates)
     for g in net.value_gates:
         layer = net.gate_layers[g]
-        if layer.kind == "relu" and layer.own and layer.source is not None:
+        if layer.is_step and layer.own and layer.source is not None:
             q = net.forward(x.double(), found, weights, output=layer.source)
-            found[g] = (q > 0).double()
+            found[g] = (q > 0).double() + layer.low * (q <= 0).double()
     return found

@@ -61,7 +61,7 @@ HOMOGENEOUS = Statement(
     kind=Kind.EXACT,
     latex=r"G(cx) = G(x), \quad f(cx) = c f(x), \quad H(cx, x') = c H(x, x') \qquad (c > 0)",
     sources=("npf, section 3",),
-    hypotheses=(needs.OWN_GATES, needs.HARD_GATES, needs.DATA_INPUT, needs.BIAS_FREE),
+    hypotheses=(needs.OWN_GATES, needs.STEPPED_GATES, needs.DATA_INPUT, needs.BIAS_FREE),
     claim=network_is_homogeneous,
     uses_kernel=True,
     mutants=(
@@ -199,7 +199,7 @@ RESCALE = Statement(
     latex=r"w_{in} \to c\, w_{in}, \; w_{out} \to w_{out} / c "
     r"\;\Rightarrow\; \phi, v, f, H \text{ unchanged} \qquad (c > 0)",
     sources=("npf, section 3",),
-    hypotheses=(needs.GATED, needs.OWN_GATES, needs.HARD_GATES, needs.FREE_UNITS),
+    hypotheses=(needs.GATED, needs.OWN_GATES, needs.STEPPED_GATES, needs.FREE_UNITS),
     claim=units_can_be_rescaled,
     uses_kernel=True,
     mutants=(

@@ -81,11 +81,11 @@ def ntk_factors_through_the_values(
 
 NTK_FACTOR = Statement(
     id="dual.ntk-factor",
-    title="With hard gates the tangent kernel factors into path features and the values' tangent kernel.",
+    title="With gates that do not move the tangent kernel factors into path features and the values' tangent kernel.",
     kind=Kind.EXACT,
     latex=r"K = \Phi^\top V \Phi, \qquad V = \nabla v^\top \nabla v",
     sources=("npf, proposition 5.1",),
-    hypotheses=(needs.HARD_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
+    hypotheses=(needs.STEPPED_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=ntk_factors_through_the_values,
     revisits_gates=True,
     mutants=(
@@ -147,7 +147,7 @@ MIN_EIG = Statement(
     kind=Kind.BOUND,
     latex=r"\lambda_{min}(K) \le \lambda_{min}(H)\, \lambda_{max}(V)",
     sources=("npf, proposition 5.2",),
-    hypotheses=(needs.HARD_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
+    hypotheses=(needs.STEPPED_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=smallest_eigenvalues_are_ordered,
     mutants=(
         Mutant("V's smallest eigenvalue", {"of_values": _smallest}),

@@ -253,10 +253,11 @@ def test_exporting_an_unseen_shape_says_what_to_do() -> None:
     ("activate", "message"),
     [
         (F.gelu, "aten.gelu.default cannot be read"),
-        (F.relu6, "aten.relu6.default cannot be read"),
+        (F.relu6, "relu6 is a clipped ramp"),
+        (F.leaky_relu, "leaky_relu is a leaky ReLU"),
         (lambda q: q * (q > 0), "product with a mask.*write torch.relu"),
         (lambda q: torch.where(q > 0, q, 0.0), "product with a mask.*write torch.relu"),
-        (lambda q: q.clamp(min=0.5), "only clamping from below at 0 is a ReLU"),
+        (lambda q: q.clamp(min=0.5), "clamp_min is a clipped ramp|clamp is a clipped ramp"),
         (lambda q: F.threshold(q, 0.1, 0.0), "only the threshold 0 with value 0"),
         (lambda q: torch.softmax(q, 1), "softmax"),
     ],

@@ -141,6 +141,13 @@ class Mixer(nn.Module):
         return x.mean(1)
 
 
+class Clamped(nn.Module):
+    """Clip from above, from below and from both sides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(max=1.0) + x.clamp(-1.0, 2.0) + x.clamp_min(-3.0)
+
+
 def _head(channels: int) -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2)]
 
@@ -241,6 +248,34 @@ STYLES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
             nn.Linear(1, 1),
         ),
         (1, 2, 2, 2),
+    ),
+    "DarkNet": (
+        nn.Sequential(
+            nn.Conv2d(1, 2, 2),
+            nn.LeakyReLU(0.25),
+            nn.Conv2d(2, 2, 2),
+            nn.LeakyReLU(0.25, inplace=True),
+            nn.Conv2d(2, 1, 1),
+            nn.Flatten(),
+        ),
+        (1, 3, 3),
+    ),
+    "ReLU6": (
+        nn.Sequential(
+            nn.Conv2d(1, 2, 2, bias=False),
+            nn.ReLU6(),
+            nn.Conv2d(2, 2, 2),
+            nn.ReLU6(True),
+            nn.Flatten(),
+            nn.Linear(2, 2),
+        ),
+        (1, 3, 3),
+    ),
+    "hard tanh and clamps": (
+        nn.Sequential(
+            nn.Linear(2, 3), nn.Hardtanh(-2.0, 3.0), nn.Linear(3, 2), Clamped(), nn.Linear(2, 1)
+        ),
+        (2,),
     ),
     "sub-pixel": (
         nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.PixelShuffle(2), *_head(1)),

@@ -120,7 +120,8 @@ class GateLayer:
 
     Attributes:
         name: Name of the operation in the exported graph.
-        kind: "relu", "max" (one-hot over windows) or "mask" (a factor computed elsewhere).
+        kind: "relu", "leaky" (its lower value is not 0), "clip" (one of the two gates of a clipped
+            ramp), "max" (one-hot over windows) or "mask" (a factor computed elsewhere).
         hard: True if the gates can only be 0 or 1.
         own: True if they come from the tensor that they multiply.
         source: Node of the gating pre-activation, None if it could not be read.
@@ -129,6 +130,7 @@ class GateLayer:
             its
             gate is 0, the derivative that torch takes, "zero", "half" or "one".
         made_by: Node of the exported graph that holds the gates, for the kind "mask".
+        low: Value of a ReLU's gate where its pre-activation is not positive.
     """
 
     name: str
@@ -139,6 +141,17 @@ class GateLayer:
     place: str = ""
     ties: str = "zero"
     made_by: str = ""
+    low: float = 0.0
+
+    @property
+    def is_step(self) -> bool:
+        """Tell whether the gates follow the signs of the very tensor that they multiply."""
+        return self.kind in ("relu", "leaky", "clip")
+
+    @property
+    def is_stepped(self) -> bool:
+        """Tell whether the gates are constant between ties."""
+        return self.hard or self.is_step or self.kind == "max"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -329,9 +329,27 @@ class Walk:
         size = (-1, *[1] * (x.ndim - 2))
         return self.over.reduce(x * scale.reshape(size) + added.reshape(size))
 
+    def clipped(self, node: fx.Node, layer: GateLayer) -> Tensor:
+        """Clip: what is above the lower edge, less what is above the upper one."""
+        q = self.residues(self.found[self.gated_operand(node, layer).name])
+        edges: list[Any] = [0.0, 6.0]
+        if "relu6" not in self.operation(node):
+            names = ("min_val", "max_val") if "hardtanh" in self.operation(node) else ("min", "max")
+            known = {argument.name for argument in node.target._schema.arguments}  # type: ignore[union-attr]
+            edges = [self.argument(node, name) if name in known else None for name in names]
+        gates = [self.gates[k] for k, g in enumerate(self.net.gate_layers) if g.name == node.name]
+        least, most = (
+            None if edge is None else self.over.constants(torch.tensor(float(edge)).double())
+            for edge in edges
+        )
+        total = q if least is None else least + gates.pop(0) * (q - least)
+        return self.over.reduce(total if most is None else total - gates.pop(0) * (q - most))
+
     def gated(self, node: fx.Node, k: int) -> Tensor:
         """Multiply by a layer of gates; a maximum adds up each window."""
         layer, gates = self.net.gate_layers[k], self.gates[k]
+        if layer.kind == "clip":
+            return self.clipped(node, layer)
         q = self.residues(self.found[self.gated_operand(node, layer).name])
         if layer.kind != "max":
             if q.shape[1:] != gates.shape[1:]:

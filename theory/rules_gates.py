@@ -15,24 +15,41 @@ from reluctant.theory.rules_routing import shaped
 from reluctant.theory.windows import Windows, adaptive, sliding
 
 
-def _own(lower: Lowering, call: Call, q: Path, argument: str, ties: str = "zero") -> Path:
+def _own(
+    lower: Lowering,
+    call: Call,
+    q: Path,
+    argument: str,
+    ties: str = "zero",
+    *,
+    kind: str = "relu",
+    low: float = 0.0,
+    above: float = 0.0,
+) -> Path:
+    """Append gates that are 1 where an operand of the call is above a number, and low elsewhere.
+
+    Args:
+        lower: Network so far.
+        call: Operation.
+        q: What is gated, the operand less that number.
+        argument: "self", or the name of the graph node of the operand.
+        ties: Derivative at ties.
+        kind: Kind of the layer.
+        low: Value of the gates that are not open.
+        above: The number.
+    """
     name = call.node.all_input_nodes[0].name if argument == "self" else argument
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         pre_activation: Tensor = values[name]
-        return (pre_activation > 0).movedim(q.batch, 0).to(pre_activation.dtype)
+        gates = (pre_activation > above).movedim(q.batch, 0).to(pre_activation.dtype)
+        return gates if low == 0.0 else torch.where(gates > 0, gates, low)
 
+    # Recorded before the call, which may change its operand in place.
     gated = lower.gate(
-        call,
-        q,
-        after=call.name,
-        probe=probe,
-        kind="relu",
-        hard=True,
-        own=True,
-        source=q.node,
-        ties=ties,
-    )
+        call, q, after=name, probe=probe, kind=kind, hard=low == 0.0, own=True,
+        source=q.node, ties=ties, low=low,
+    )  # fmt: skip
     return Path(gated.node, gated.shape, q.batch)
 
 
@@ -41,14 +58,71 @@ def _relu(lower: Lowering, call: Call) -> Lowered:
     return _own(lower, call, lower.path(call, call["self"]), "self")
 
 
+@rule("aten.leaky_relu.default", "aten.leaky_relu_.default")
+def _leaky(lower: Lowering, call: Call) -> Lowered:
+    low = float(call["negative_slope"])
+    kind = "leaky" if low else "relu"
+    return _own(lower, call, lower.path(call, call["self"]), "self", kind=kind, low=low)
+
+
 @rule(
-    "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp.default", "aten.clamp_.default"
-)
+    "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp.default", "aten.clamp_.default",
+    "aten.clamp_max.default", "aten.clamp_max_.default",
+)  # fmt: skip
 def _clamp(lower: Lowering, call: Call) -> Lowered:
-    upper = call.arguments.get("max")
-    if call["min"] != 0 or upper is not None:
-        raise lower.refuse(call, "only clamping from below at 0 is a ReLU")
-    return _own(lower, call, lower.path(call, call["self"]), "self", ties="one")
+    least, most = call.arguments.get("min"), call.arguments.get("max")
+    if least == 0 and most is None:
+        return _own(lower, call, lower.path(call, call["self"]), "self", ties="one")
+    return _clipped(lower, call, least, most, at_edges=True)
+
+
+@rule("aten.hardtanh.default", "aten.hardtanh_.default")
+def _hardtanh(lower: Lowering, call: Call) -> Lowered:
+    return _clipped(lower, call, call["min_val"], call["max_val"], at_edges=False)
+
+
+@rule("aten.relu6.default", "aten.relu6_.default")
+def _relu6(lower: Lowering, call: Call) -> Lowered:
+    return _clipped(lower, call, 0.0, 6.0, at_edges=False)
+
+
+def _clipped(
+    lower: Lowering, call: Call, least: float | None, most: float | None, *, at_edges: bool
+) -> Path:
+    r"""Append a clipped ramp: two gates and a source.
+
+    .. math:: \min(\max(q, a), b) = a + 1\{q > a\} (q - a) - 1\{q > b\} (q - b)
+
+    Args:
+        lower: Network so far.
+        call: Operation.
+        least: a; None for none, where the first two terms are q.
+        most: b; None for none.
+        at_edges: True if torch's derivative at a and at b is 1, False if it is 0.
+    """
+    q = lower.path(call, call["self"])
+    if any(isinstance(edge, Path | Static | Mask) for edge in (least, most)):
+        raise lower.refuse(call, "its edges are tensors; only numbers can be read")
+    if least is not None and most is not None and not least < most:
+        raise lower.refuse(call, f"its lower edge {least} is not below its upper edge {most}")
+
+    def ramp(edge: float, ties: str) -> Path:
+        parts = [q]
+        if edge:
+            parts.append(lower.constant(call, q.shape, torch.tensor(-float(edge))))
+        shifted = lower.total(call, parts) if edge else q
+        return _own(
+            lower, call, Path(shifted.node, q.shape, q.batch), "self", ties, kind="clip", above=edge
+        )
+
+    parts = [q if least is None else ramp(float(least), "one" if at_edges else "zero")]
+    if most is not None:
+        upper = ramp(float(most), "zero" if at_edges else "one")
+        parts.append(lower.scale(call, upper, torch.tensor(-1.0)))
+    if least:
+        parts.append(lower.constant(call, q.shape, torch.tensor(float(least))))
+    total = lower.total(call, parts)
+    return Path(total.node, total.shape, q.batch)
 
 
 @rule("aten.threshold.default", "aten.threshold_.default")
