@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
 import torch
 from model_specimens import integer_weights, seeded
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import reluctant as rl
+from reluctant.properties.path_sums import paths_by_formula
 from reluctant.theory.rounding import gamma, output_bound, roundings, undecided_gates
 from reluctant.theory.structure import counted_shape, dense_chain, depths, identity_skips
 from reluctant.theory.tangents import value_kernel
@@ -29,6 +32,15 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.first(x))
         return self.last(torch.relu(self.block(h)) + self.around(h))
+
+
+class Part(nn.Module):
+    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
 
 
 def chain(*widths: int, bias: bool = False) -> nn.Sequential:
@@ -69,6 +81,63 @@ def test_identity_skips_are_told_from_projections() -> None:
 def test_depths_count_weight_layers_on_paths() -> None:
     net = trace(Residual().double(), draw(2, 2))
     assert depths(net)[net.output] == {2, 3}
+
+
+class Pooled(nn.Module):
+    """Convolve circularly, do something, then mix."""
+
+    def __init__(self, filters: int, pool: Callable[[Tensor], Tensor], read: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular", bias=False)
+        self.second = nn.Conv1d(3, filters, 3, padding=1, padding_mode="circular", bias=False)
+        self.pool = pool
+        self.last = nn.Linear(read, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.last(self.pool(z).flatten(1))
+
+
+POOLS: dict[str, tuple[int, int, Callable[[Tensor], Tensor], bool]] = {
+    "mean": (4, 4, lambda z: z.mean(2), True),
+    "mean, one filter": (1, 1, lambda z: z.mean(2), True),
+    "adaptive, one filter": (1, 1, lambda z: F.adaptive_avg_pool1d(z, 1), True),
+    "sum over what was permuted": (4, 4, lambda z: z.transpose(1, 2).sum(1), True),
+    "mean of half": (4, 4, lambda z: z[:, :, :2].mean(2), False),
+    "some filters": (4, 3, lambda z: z[:, :3].mean(2), False),
+    "padded mean": (4, 4, lambda z: F.pad(z[:, :, :2], (0, 3)).mean(2), False),
+    "maximum": (4, 4, lambda z: z.amax(2), False),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_formula_for_pooled_paths_counts_them(name: str) -> None:
+    filters, read, pool, has_formula = POOLS[name]
+    x = draw(2, 2, 5)
+    net = trace(Pooled(filters, pool, read).double(), x)
+    found = counted_shape(net)
+    assert (found is not None) is has_formula
+    if found is not None:
+        assert rl.count_paths(net, x, output=0) == paths_by_formula(found)
+
+
+@pytest.mark.parametrize("part", [lambda z: z, lambda z: z[:, :2], lambda z: F.pad(z, (0, 1))])
+def test_a_formula_for_residual_paths_counts_them(part: Callable[[Tensor], Tensor]) -> None:
+    module = Residual().double()
+    width = part(torch.zeros(1, 3)).shape[1]
+    module.last = nn.Sequential(Part(part), nn.Linear(width, 1, bias=False)).double()
+    net = trace(module, draw(2, 2))
+    found = counted_shape(net)
+    assert (found is not None) is (width == 3)
+    if found is not None:
+        assert rl.count_paths(net, draw(2, 2), output=0) == paths_by_formula(found)
+
+
+def test_pooled_positions_without_a_dense_layer_have_no_formula() -> None:
+    module = nn.Sequential(
+        nn.Conv1d(1, 2, 3, padding=1, padding_mode="circular", bias=False), nn.AdaptiveAvgPool1d(1)
+    )
+    assert counted_shape(trace(module.double(), draw(2, 1, 5))) is None
 
 
 def test_zero_padding_has_no_formula_for_its_paths() -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import fx
 
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Sum, Weighted
-from reluctant.theory.operators import Bias, Dense
+from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Scale, Sum, Weighted
+from reluctant.theory.operators import Bias, Convolution, Dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,11 @@ def counted_shape(net: PathNetwork) -> CountedShape | None:
 
 def _residual_shape(net: PathNetwork) -> CountedShape | None:
     layers = [node for node in net.weighted if not isinstance(node.operator, Bias)]
+    dense = [o for o in (n.operator for n in layers) if isinstance(o, Dense) and not o.positions]
     skips = identity_skips(net)
-    if not skips or any(not isinstance(n.operator, Dense) or n.operator.positions for n in layers):
+    if not skips or len(dense) < len(layers):
         return None
-    widths = {node.operator.rows for node in layers[:-1]}
+    widths = {o.rows for o in dense[:-1]} | {o.inputs for o in dense[1:]}
     sums = [
         i
         for i in net.value_nodes
@@ -121,6 +123,8 @@ def _residual_shape(net: PathNetwork) -> CountedShape | None:
     depth, rest = divmod(len(layers), len(skips) + 2)
     if len(widths) != 1 or rest or len(plain) != len(skips):
         return None
+    if any(_loses_paths(net, i) for i in net.value_nodes):
+        return None
     for skip in skips:
         around = net.ancestors([skip.around])
         inside = [i for i in net.ancestors([skip.branch]) - around if net.nodes[i] in layers]
@@ -129,9 +133,7 @@ def _residual_shape(net: PathNetwork) -> CountedShape | None:
     expected = {(i + 2) * depth for i in range(len(skips) + 1)}
     if depths(net)[net.output] != expected:
         return None
-    operator = layers[0].operator
-    assert isinstance(operator, Dense)
-    return CountedShape(operator.inputs, dense=tuple(widths), skips=len(skips), block_depth=depth)
+    return CountedShape(dense[0].inputs, dense=tuple(widths), skips=len(skips), block_depth=depth)
 
 
 def _pooled_shape(net: PathNetwork) -> CountedShape | None:
@@ -139,48 +141,34 @@ def _pooled_shape(net: PathNetwork) -> CountedShape | None:
     windows: list[int] = []
     filters: list[int] = []
     dense: list[int] = []
-    pooled = False
+    positions = math.prod(net.input_shape[1:])
+    pooled, read = False, net.output_size  # read: entries or channels that the layer above reads
     i = net.output
     while not isinstance(net.nodes[i], Input):
         node = net.nodes[i]
         others = [k for k in node.operands if not _is_bias(net, k)]
-        if len(others) != 1:
+        if len(others) != 1 or _loses_paths(net, i):
             return None
-        if isinstance(node, Weighted) and isinstance(node.operator, Dense):
-            if pooled or node.operator.positions:
-                return None
-            dense.append(node.operator.rows)
-        elif isinstance(node, Weighted):
+        if isinstance(node, Weighted):
             operator = node.operator
-            full = all(
-                stride == 1 and before == after == 0
-                for _, stride, _, before, after in operator.axes
-            )
-            if (
-                not pooled
-                or not full
-                or operator.groups > 1
-                or operator.positions != net.input_shape[1:]
-            ):
+            if operator.rows != read:
                 return None
-            if not _reads_everywhere(net, node.operands[0]):
+            if isinstance(operator, Dense) and not operator.positions and not pooled:
+                dense.append(operator.rows)
+                read = operator.inputs
+            elif isinstance(operator, Convolution) and pooled and _sees_all(net, operator):
+                windows.append(math.prod(axis[0] for axis in operator.axes))
+                filters.append(operator.rows)
+                read = operator.channels
+            else:
                 return None
-            windows.append(operator.fan_in // net.nodes[node.operands[0]].shape[0])
-            filters.append(operator.rows)
         elif isinstance(node, Sum) and node.axes:
             shape = net.nodes[node.operands[0]].shape
-            if (
-                pooled
-                or len(windows)
-                or shape[0] == 1
-                or len(node.axes) != len(shape) - 1
-                or 0 in node.axes
-            ):
-                if not _sums_a_whole_window(net, node):
-                    return None
+            if pooled or not dense or math.prod(shape[a] for a in node.axes) != positions:
+                return None
             pooled = True
         i = others[0]
-    if not pooled or not windows:
+    if not windows or read != net.input_shape[0]:
         return None
     return CountedShape(
         int(torch.Size(net.input_shape).numel()),
@@ -190,23 +178,26 @@ def _pooled_shape(net: PathNetwork) -> CountedShape | None:
     )
 
 
-def _reads_everywhere(net: PathNetwork, i: int) -> bool:
-    """Tell whether no entry of a node was padded with zeros."""
+def _sees_all(net: PathNetwork, operator: Convolution) -> bool:
+    """Tell whether every window of a convolution is whole, one at each position of the data."""
+    return (
+        operator.groups == 1
+        and operator.positions == net.input_shape[1:]
+        and all(
+            stride == 1 and before == after == 0 for _, stride, _, before, after in operator.axes
+        )
+    )
+
+
+def _loses_paths(net: PathNetwork, i: int) -> bool:
+    """Tell whether a node brings in zeros, or chooses by a maximum."""
     node = net.nodes[i]
-    if not isinstance(node, Reindex):
-        return True
-    ones = [torch.ones(1, *net.nodes[k].shape) for k in node.operands]
-    return bool((node.move(ones) != 0).all())
-
-
-def _sums_a_whole_window(net: PathNetwork, node: Sum) -> bool:
-    """Tell whether a pooling's window is the whole of the positions."""
-    windows = net.nodes[node.operands[0]]
-    if node.axes != (0,) or not windows.operands:
-        return False
-    before = net.nodes[windows.operands[0]].shape if isinstance(windows, Reindex) else ()
-    positions = int(torch.Size(before[1:]).numel()) if before else 0
-    return windows.shape[0] == positions and all(size == 1 for size in windows.shape[2:])
+    if isinstance(node, Reindex):
+        ones = [torch.ones(1, *net.nodes[k].shape) for k in node.operands]
+        return not bool(node.move(ones).all())
+    if isinstance(node, Scale):
+        return not bool(node.factor.all())
+    return isinstance(node, Gate) and net.gate_layers[node.gate].kind == "max"
 
 
 def _is_bias(net: PathNetwork, i: int) -> bool:
