@@ -27,7 +27,7 @@ class Residual(nn.Module):
         self.first = nn.Linear(2, 3, bias=False)
         self.block = nn.Linear(3, 3, bias=False)
         self.around = nn.Linear(3, 3, bias=False) if projection else nn.Identity()
-        self.last = nn.Linear(3, 1, bias=False)
+        self.last: nn.Module = nn.Linear(3, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.first(x))
