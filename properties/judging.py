@@ -10,6 +10,7 @@ import torch
 
 from reluctant.theory.errors import NotIdentified, TooManyPaths
 from reluctant.theory.kernels import kernel_work
+from reluctant.theory.places import first_line
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Statement, Trial
 from reluctant.theory.verdicts import (
     Counterexample,
@@ -80,7 +81,9 @@ def judge(
         if not unmet:
             raise
         return Judgement(
-            Outcome.NOT_IMPLIED, unmet=unmet, reason=f"the conclusion cannot be measured: {error}"
+            Outcome.NOT_IMPLIED,
+            unmet=unmet,
+            reason=f"the conclusion cannot be measured: {first_line(error)}",
         )
     if unmet:
         return Judgement(Outcome.NOT_IMPLIED, comparisons, unmet)

@@ -19,7 +19,7 @@ from reluctant.properties.proofs import REASONS
 from reluctant.reports.document import KINDS
 from reluctant.reports.prose import is_prose, pieces
 from reluctant.reports.references import Reference, references, split_source
-from reluctant.reports.wording import counted
+from reluctant.reports.wording import counted, escaped
 from reluctant.theory.errors import InputError
 from reluctant.theory.statements import Kind, Statement
 from reluctant.theory.verdicts import Outcome, write_whole
@@ -95,14 +95,16 @@ def _index(by_paper: dict[str, list[Statement]]) -> str:
         paper = references().get(key)
         title, year = (paper.title, paper.year) if paper else ("Not in a published paper", "")
         false = sum(s.kind is Kind.FALSE_AS_PRINTED for s in group)
-        lines.append(f"| [{_plain(title)}]({_file(key)}) | {year} | {len(group)} | {false or ''} |")
+        lines.append(
+            f"| [{escaped(title)}]({_file(key)}) | {year} | {len(group)} | {false or ''} |"
+        )
     return _document(lines)
 
 
 def _page(key: str, group: Sequence[Statement], everything: Sequence[Statement]) -> str:
     paper = references().get(key)
     lines = [
-        f"# {_plain(paper.title) if paper else 'Not in a published paper'}",
+        f"# {escaped(paper.title) if paper else 'Not in a published paper'}",
         "",
         *([_citation(paper), ""] if paper else []),
         _GENERATED,
@@ -118,7 +120,7 @@ def _page(key: str, group: Sequence[Statement], everything: Sequence[Statement])
 
 def _citation(paper: Reference) -> str:
     parts = [paper.byline, *([paper.venue] if paper.venue else []), paper.year]
-    said = f"{_plain(', '.join(parts))}."
+    said = f"{escaped(', '.join(parts))}."
     if paper.arxiv:
         said += f" [arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})."
     return f"{said} Key: `{paper.key}`."
@@ -130,7 +132,7 @@ def _statement(s: Statement, key: str, everything: Sequence[Statement]) -> Itera
     yield from ("", _where(s, key), "", *_formula(s.latex), "")
     if s.hypotheses:
         yield "Hypotheses:"
-        yield from ("", *(f"- *{_plain(h.name)}*: {_prose(h.text)}" for h in s.hypotheses), "")
+        yield from ("", *(f"- *{escaped(h.name)}*: {_prose(h.text)}" for h in s.hypotheses), "")
     else:
         yield from ("Hypotheses: none beyond a network that can be read.", "")
     if s.kind is Kind.FALSE_AS_PRINTED:
@@ -211,7 +213,7 @@ def _verdict(s: Statement) -> Iterator[str]:
         if len(names) == len(FAMILIES):
             yield f"- {text} every family of networks."
         elif names:
-            yield f"- {text}: {_plain('; '.join(names))}."
+            yield f"- {text}: {escaped('; '.join(names))}."
 
 
 def _module(s: Statement) -> str:
@@ -230,17 +232,11 @@ def _anchor(identifier: str) -> str:
 
 def _prose(text: str) -> str:
     """Return words escaped, and formulas in the form that Markdown leaves as it is."""
-    return "".join(f"$`{p.text}`$" if p.is_formula else _plain(p.text) for p in pieces(text))
+    return "".join(f"$`{p.text}`$" if p.is_formula else escaped(p.text) for p in pieces(text))
 
 
 def _cell(text: str) -> str:
     return _prose(text).replace("|", "\\|")
-
-
-def _plain(text: str) -> str:
-    """Escape what Markdown would take for markup; an underscore inside a name is none."""
-    escaped = re.sub(r"[\\`*~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])(?=\()", r"\\\g<0>", text)
-    return escaped.replace("<", "&lt;")
 
 
 def _document(lines: Sequence[str]) -> str:

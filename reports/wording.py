@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 
 def scientific(value: float | None) -> str:
@@ -43,3 +44,9 @@ def grouped(count: int) -> str:
 def heading(title: str) -> str:
     """Return a title without the full stop that a sentence ends with."""
     return title.removesuffix(".")
+
+
+def escaped(text: str) -> str:
+    """Escape what Markdown would take for markup; an underscore inside a name is none."""
+    found = re.sub(r"[\\`*~$]|(?<![^\W_])_|_(?![^\W_])|(?<=\])(?=\()", r"\\\g<0>", text)
+    return found.replace("<", "&lt;")

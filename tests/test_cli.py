@@ -139,6 +139,15 @@ def test_the_page_goes_to_stdout_alone() -> None:
     assert "2 HOLDS" in result.stderr
 
 
+def test_markdown_for_a_pull_request() -> None:
+    result = check("my_net:biased", "--input", "3", "--markdown", "-")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("# my_net:biased\n\n1 HOLDS, 1 NOT_IMPLIED, 0 unexpected.\n")
+    assert "| dual.inner-product | HOLDS |" in result.stdout
+    assert "not bias-free: fc1.bias is a bias (my_net.py:12)" in result.stdout
+    assert "1 HOLDS" in result.stderr
+
+
 def test_what_the_network_prints_stays_out_of_the_document() -> None:
     result = check("my_net:Chatty", "--input", "3", "--json", "-")
     assert Report.from_json(json.loads(result.stdout)).subject == "my_net:Chatty"
@@ -240,11 +249,14 @@ def test_statements_as_json() -> None:
 
 
 def test_verify_sums_up_by_statement(here: Path) -> None:
-    result = run("verify", "--statements", "dual.psd", "--profile", "smoke", "--json", "out.json")
+    files = ("--json", "out.json", "--markdown", "out.md")
+    result = run("verify", "--statements", "dual.psd", "--profile", "smoke", *files)
     assert result.exit_code == 0, result.output
     report = Report.load(here / "out.json")
     assert report.verdicts and report.mutants
     assert f"mutants killed {len(report.mutants)} of {len(report.mutants)}" in result.stdout
+    page = (here / "out.md").read_text(encoding="utf-8")
+    assert all(f"| dual.psd | {mutant.mutant} |" in page for mutant in report.mutants)
 
 
 def test_data_says_what_is_there() -> None:

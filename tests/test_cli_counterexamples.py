@@ -70,8 +70,11 @@ def test_a_refuted_statement_shows_a_small_example_and_a_line_that_gives_it_agai
 
 @pytest.mark.usefixtures("false")
 def test_the_page_shows_the_example(here: Path) -> None:
-    assert run("check", "my_net:Net", "--input", "3", "--html", "out.html").exit_code == 1
+    files = ("--html", "out.html", "--markdown", "out.md")
+    assert run("check", "my_net:Net", "--input", "3", *files).exit_code == 1
     page = (here / "out.html").read_text(encoding="utf-8")
+    text = (here / "out.md").read_text(encoding="utf-8")
+    assert "## Counterexamples" in text and "--statements test.false" in text
     for part in ("fc1.weight", "my_net.py:12", "--statements test.false", "violated by"):
         assert part in page, part
 

@@ -11,7 +11,14 @@ from typing import Annotated
 
 import typer
 
-from reluctant.destinations import STDOUT, conclude, ensure_writable, exit_code, talk_on_stderr
+from reluctant.destinations import (
+    STDOUT,
+    Form,
+    conclude,
+    ensure_writable,
+    exit_code,
+    talk_on_stderr,
+)
 from reluctant.terminal import answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
 
@@ -55,6 +62,10 @@ Names = Annotated[
 ]
 JsonPath = Annotated[
     Path | None, typer.Option("--json", metavar="PATH", help="Write JSON here; - for stdout.")
+]
+MarkdownPath = Annotated[
+    Path | None,
+    typer.Option("--markdown", metavar="PATH", help="Write Markdown here; - for stdout."),
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Count INCONCLUSIVE and UNSUPPORTED as unexpected.")
@@ -170,14 +181,20 @@ def check(
         Path | None,
         typer.Option("--html", metavar="PATH", help="Write a page here; - for stdout."),
     ] = None,
+    markdown_path: MarkdownPath = None,
 ) -> None:
     """Say which theorems apply to your network, which fail, and on what smallest example."""
-    ensure_writable(json_path, html_path)
+    documents: dict[Form, Path | None] = {
+        "json": json_path,
+        "html": html_path,
+        "markdown": markdown_path,
+    }
+    ensure_writable(*documents.values())
     wanted = _split(names)
     from reluctant import targets
     from reluctant.properties.conformance import check as check_module
 
-    with talk_on_stderr(STDOUT in (json_path, html_path)), progress_bar() as progress:
+    with talk_on_stderr(STDOUT in documents.values()), progress_bar() as progress:
         module = targets.make_module(target, seed)
         if weights is not None:
             targets.load_weights(module, weights)
@@ -216,7 +233,7 @@ def check(
             progress=progress,
             again=lambda identifier: f"{command} --statements {identifier}",
         )
-    conclude(report, json_path, strict, by_statement=False, html_path=html_path)
+    conclude(report, documents, strict, by_statement=False)
 
 
 @app.command()
@@ -234,9 +251,11 @@ def verify(
     ] = False,
     strict: Strict = False,
     json_path: JsonPath = None,
+    markdown_path: MarkdownPath = None,
 ) -> None:
     """Try every statement on every kind of model, and every check on its deliberate faults."""
-    ensure_writable(json_path)
+    documents: dict[Form, Path | None] = {"json": json_path, "markdown": markdown_path}
+    ensure_writable(*documents.values())
     wanted = _split(names)
     from reluctant.properties.verification import verify as verify_suite
 
@@ -244,12 +263,12 @@ def verify(
         report = verify_suite(wanted, profile=profile.value, progress=progress, dropping=sharpness)
     from reluctant import tables
 
-    console = make_console(stderr=json_path == STDOUT)
+    console = make_console(stderr=STDOUT in documents.values())
     if power:
         console.print(tables.power_table(report.mutants))
     if sharpness:
         console.print(tables.sharpness_table(report.sharpness))
-    conclude(report, json_path, strict, by_statement=True)
+    conclude(report, documents, strict, by_statement=True)
 
 
 @app.command()
@@ -262,9 +281,11 @@ def refute(
     seed: Annotated[int, typer.Option(help="Seed of all draws.")] = 0,
     strict: Strict = False,
     json_path: JsonPath = None,
+    markdown_path: MarkdownPath = None,
 ) -> None:
     """Try to refute your own conjectures on networks of every kind."""
-    ensure_writable(json_path)
+    documents: dict[Form, Path | None] = {"json": json_path, "markdown": markdown_path}
+    ensure_writable(*documents.values())
     from reluctant import targets
     from reluctant.properties.conjectures import refute as refute_all
 
@@ -272,7 +293,7 @@ def refute(
     line = f"reluctant refute {shlex.quote(place)} --effort {effort.value} --seed {seed}"
     with progress_bar() as progress:
         report = refute_all(claims, effort.value, progress, seed=seed, reproduce=line)
-    conclude(report, json_path, strict, by_statement=True)
+    conclude(report, documents, strict, by_statement=True)
 
 
 @app.command()

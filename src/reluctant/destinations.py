@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reluctant.theory.verdicts import Report
 
 STDOUT = Path("-")
+Form = Literal["json", "html", "markdown"]
 
 
 @contextlib.contextmanager
@@ -28,32 +29,35 @@ def talk_on_stderr(wanted: bool) -> Iterator[None]:
 
 
 def conclude(
-    report: Report,
-    json_path: Path | None,
-    strict: bool,
-    *,
-    by_statement: bool,
-    html_path: Path | None = None,
+    report: Report, documents: Mapping[Form, Path | None], strict: bool, *, by_statement: bool
 ) -> NoReturn:
-    """Print the table, write the files and leave; the table first, which no full disk can stop."""
+    """Print the table, write the documents and leave; the table first, which no full disk stops."""
     from reluctant.tables import print_report
     from reluctant.theory.verdicts import write_whole
 
-    is_piped = STDOUT in (json_path, html_path)
+    is_piped = STDOUT in documents.values()
     print_report(make_console(stderr=is_piped), report, by_statement=by_statement)
-    if json_path == STDOUT:
-        typer.echo(report.as_text())
-    elif json_path is not None:
-        report.save(json_path)
-    if html_path is not None:
+    for form, path in documents.items():
+        if path is None:
+            continue
+        text = _rendered(report, form, by_statement=by_statement)
+        if path == STDOUT:
+            typer.echo(text)
+        else:
+            write_whole(path, text)
+    raise typer.Exit(exit_code(report, strict))
+
+
+def _rendered(report: Report, form: Form, *, by_statement: bool) -> str:
+    if form == "html":
         from reluctant.reports.page import render_check
 
-        page = render_check(report)
-        if html_path == STDOUT:
-            typer.echo(page)
-        else:
-            write_whole(html_path, page)
-    raise typer.Exit(exit_code(report, strict))
+        return render_check(report)
+    if form == "markdown":
+        from reluctant.markdown import markdown
+
+        return markdown(report, by_statement=by_statement)
+    return report.as_text()
 
 
 def exit_code(report: Report, strict: bool) -> int:
@@ -71,7 +75,7 @@ def ensure_writable(*paths: Path | None) -> None:
     """Refuse before minutes of work what could not be written after them."""
     asked = [path for path in paths if path is not None]
     if len({path.resolve() for path in asked}) < len(asked):
-        raise InputError(f"{asked[0]} is named twice; JSON and page need a file each")
+        raise InputError(f"{asked[0]} is named twice; every document needs a file of its own")
     for path in asked:
         if path == STDOUT:
             continue

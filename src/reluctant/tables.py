@@ -88,7 +88,7 @@ def verdict_table(report: Report) -> Table:
     table = _make_table("statement", "verdict", "evidence", "reason")
     previous: tuple[str, ...] = ()
     for verdict in report:
-        reasons = tuple(_reasons(verdict))
+        why = tuple(reasons(verdict))
         table.add_row(
             verdict.statement,
             Text(
@@ -96,9 +96,9 @@ def verdict_table(report: Report) -> Table:
                 style=_STYLES[verdict.outcome],
             ),
             _evidence(verdict),
-            Text("as above" if reasons == previous else "\n".join(reasons)),
+            Text("as above" if why == previous else "\n".join(why)),
         )
-        previous = reasons
+        previous = why
     return table
 
 
@@ -204,7 +204,7 @@ def print_report(console: Console, report: Report, *, by_statement: bool) -> Non
             console.print(
                 f"{verdict.statement} on {verdict.subject}: {verdict.outcome}", markup=False
             )
-            console.print("\n".join(f"  {line}" for line in _reasons(verdict)), markup=False)
+            console.print("\n".join(f"  {line}" for line in reasons(verdict)), markup=False)
     for verdict in report:
         if verdict.evidence is not None and verdict.evidence.estimates:
             place = f"{verdict.statement} on {verdict.subject}"
@@ -221,13 +221,17 @@ def print_report(console: Console, report: Report, *, by_statement: bool) -> Non
             console.print(f"{line} in {mutant.trials} examples. {mutant.detail}", markup=False)
     for note in report.notes:
         console.print(f"note: {note}", markup=False)
+    console.print(f"{report.subject}: {summed_up(report)}", markup=False)
+
+
+def summed_up(report: Report) -> str:
+    """Return how many verdicts of each outcome there are, and how many differ from theory."""
     outcomes = Counter(verdict.outcome for verdict in report)
     parts = [f"{outcomes[o]} {o}" for o in Outcome if outcomes[o]]
     if report.mutants:
         killed = sum(mutant.killed for mutant in report.mutants)
         parts.append(f"mutants killed {killed} of {len(report.mutants)}")
-    parts.append(f"{len(report.failures)} unexpected")
-    console.print(f"{report.subject}: {', '.join(parts)}", markup=False)
+    return ", ".join([*parts, f"{len(report.failures)} unexpected"])
 
 
 def _evidence(verdict: Verdict) -> str:
@@ -238,7 +242,8 @@ def _evidence(verdict: Verdict) -> str:
     return text + (f" (+{evidence.vacuous} vacuous)" if evidence.vacuous else "")
 
 
-def _reasons(verdict: Verdict) -> Iterator[str]:
+def reasons(verdict: Verdict) -> Iterator[str]:
+    """Yield the lines that say why: hypotheses and places, what was measured, the example."""
     if verdict.outcome is Outcome.NOT_IMPLIED and verdict.unmet:
         for unmet in verdict.unmet:
             place = f" ({unmet.where})" if unmet.where else ""
