@@ -22,7 +22,7 @@ from reluctant.theory.tracing import trace
 from reluctant.theory.twins import differentiable, twin
 from reluctant.theory.verdicts import Counterexample, Outcome, Report, Unmet, Verdict
 
-_SEARCH = {"quick": Budget(100, 5.0), "default": Budget(), "thorough": Budget(2000, 120.0)}
+_SEARCH = {"quick": Budget(100, 20.0), "default": Budget(), "thorough": Budget(2000, 300.0)}
 _SHOWN = 4096  # entries of a tensor that a counterexample carries
 Progress = Callable[[str, int, int], None]
 Again = Callable[[str], str]

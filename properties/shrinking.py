@@ -33,12 +33,13 @@ class Budget:
 
     Attributes:
         judgements: Largest number of candidates to judge.
-        seconds: Time after which no candidate is begun, in seconds.
+        seconds: Time after which no candidate is begun. The number of judgements is meant to end a
+            search, so that it ends at the same example every time; the time is for large networks.
         clock: Gives the time in seconds.
     """
 
     judgements: int = 400
-    seconds: float = 20.0
+    seconds: float = 60.0
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
 
@@ -55,7 +56,7 @@ def shrunk(
         statement: Statement that was refuted.
         trial: Trial that refuted it. Its module is left as it is: the search changes a copy.
         judgement: What the trial said.
-        budget: How much may be spent; 400 judgements and 20 seconds if None.
+        budget: How much may be spent; 400 judgements and 60 seconds if None.
 
     Returns:
         The simplest trial found, and what it says.
