@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
@@ -160,6 +161,11 @@ def value_of(item: Lowered) -> Any:
         return tuple(value_of(part) for part in item)
     assert isinstance(item, Static)
     return item.value()
+
+
+def number(value: float) -> Tensor:
+    """Return a number of Python's as it is, whatever type torch would give it."""
+    return torch.tensor(float(value), dtype=torch.float64)
 
 
 def differs(value: Tensor) -> bool:

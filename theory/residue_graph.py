@@ -19,6 +19,7 @@ from torch.fx.node import map_arg
 
 from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.fields import PrimeField
+from reluctant.theory.lowered import number
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import GateLayer
 from reluctant.theory.operations import CREATORS, MOVES
@@ -29,7 +30,7 @@ _MOVES = MOVES | {
     for name in (
         "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int", "swapaxes.default",
         "index_select.default", "chunk.default", "split.Tensor", "split_with_sizes.default",
-        "split.sizes", "unbind.int", "pad.default", "constant_pad_nd.default", "roll.default",
+        "split.sizes", "unbind.int", "roll.default",
         "cat.default", "concat.default", "concatenate.default", "stack.default",
         "positive.default", "neg.default",
     )
@@ -239,7 +240,7 @@ class Walk:
         if not any(isinstance(self.found[n.name], Residues) for n in node.all_input_nodes):
             return node.target(*known[0], **known[1])  # type: ignore[operator]
         if operation in CREATORS:
-            return self.run(node)
+            return self.run(node).to(node.meta["val"].dtype)  # not that of the residues
         if operation in _UNCHANGED:
             return self.found[node.all_input_nodes[0].name]
         rule = RULES.get(operation)
@@ -339,8 +340,7 @@ class Walk:
             edges = [self.argument(node, name) if name in known else None for name in names]
         gates = [self.gates[k] for k, g in enumerate(self.net.gate_layers) if g.name == node.name]
         least, most = (
-            None if edge is None else self.over.constants(torch.tensor(float(edge)).double())
-            for edge in edges
+            None if edge is None else self.over.constants(number(edge)) for edge in edges
         )
         total = q if least is None else least + gates.pop(0) * (q - least)
         return self.over.reduce(total if most is None else total - gates.pop(0) * (q - most))

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from reluctant.theory.lowered import number
+
 if TYPE_CHECKING:
     from reluctant.theory.residue_graph import Walk
 
@@ -52,9 +54,8 @@ def windows(walk: Walk, node: fx.Node, q: Tensor) -> Tensor:
 
 def _scalar(walk: Walk, value: Any) -> Tensor:
     if isinstance(value, fx.Node):
-        found = walk.residues(walk.found[value.name])
-        return found if isinstance(found, Tensor) else torch.tensor(float(found))
-    return walk.over.constants(torch.tensor(float(value), dtype=torch.float64))
+        value = walk.residues(walk.found[value.name])
+    return value if isinstance(value, Tensor) else walk.over.constants(number(value))
 
 
 def _add(walk: Walk, node: fx.Node) -> Tensor:
@@ -75,12 +76,20 @@ def _multiply(walk: Walk, node: fx.Node) -> Tensor:
 
 
 def _divide(walk: Walk, node: fx.Node) -> Tensor:
-    divisor = node.args[1]
-    value = walk.found[divisor.name] if isinstance(divisor, fx.Node) else torch.tensor(divisor)
+    divisor: Any = node.args[1]
+    value = walk.found[divisor.name] if isinstance(divisor, fx.Node) else number(divisor)
     if not isinstance(value, Tensor):
         raise walk.refuse(node, "it divides by residues")
     # The reading multiplies by the reciprocal, as float64 has it; so does this.
     return _scalar(walk, node.args[0]) * walk.over.constants(1.0 / value.double())
+
+
+def _padded(walk: Walk, node: fx.Node) -> Tensor:
+    mode = "constant" if "nd" in walk.operation(node) else walk.argument(node, "mode")
+    if mode != "constant":
+        return walk.run(node)  # type: ignore[no-any-return]
+    fill = float(walk.over.constants(number(walk.argument(node, "value") or 0.0)))
+    return F.pad(walk.operand(node), list(walk.argument(node, "pad")), value=fill)
 
 
 def _total(walk: Walk, node: fx.Node) -> Tensor:
@@ -142,6 +151,7 @@ RULES: dict[str, Callable[[Walk, fx.Node], Tensor]] = {
     },
     **{f"aten.{name}": _multiply for name in ("mul.Tensor", "mul_.Tensor", "mul.Scalar")},
     **{f"aten.{name}": _divide for name in ("div.Tensor", "div_.Tensor", "div.Scalar")},
+    **{f"aten.{name}": _padded for name in ("pad.default", "constant_pad_nd.default")},
     **{f"aten.{name}": _total for name in ("mean.dim", "sum.dim_IntList")},
     **{f"aten.avg_pool{k}d.default": _average for k in (1, 2, 3)},
     **{f"aten.adaptive_avg_pool{k}d.default": _adaptive_average for k in (1, 2, 3)},

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static
+from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, number
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.rules_routing import shaped
 from reluctant.theory.windows import Windows, adaptive, sliding
@@ -109,7 +109,7 @@ def _clipped(
     def ramp(edge: float, ties: str) -> Path:
         parts = [q]
         if edge:
-            parts.append(lower.constant(call, q.shape, torch.tensor(-float(edge))))
+            parts.append(lower.constant(call, q.shape, number(-edge)))
         shifted = lower.total(call, parts) if edge else q
         return _own(
             lower, call, Path(shifted.node, q.shape, q.batch), "self", ties, kind="clip", above=edge
@@ -118,9 +118,9 @@ def _clipped(
     parts = [q if least is None else ramp(float(least), "one" if at_edges else "zero")]
     if most is not None:
         upper = ramp(float(most), "zero" if at_edges else "one")
-        parts.append(lower.scale(call, upper, torch.tensor(-1.0)))
+        parts.append(lower.scale(call, upper, number(-1)))
     if least:
-        parts.append(lower.constant(call, q.shape, torch.tensor(float(least))))
+        parts.append(lower.constant(call, q.shape, number(least)))
     total = lower.total(call, parts)
     return Path(total.node, total.shape, q.batch)
 

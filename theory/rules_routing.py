@@ -218,10 +218,8 @@ def _pad(lower: Lowering, call: Call) -> Lowered:
     mode, fill = call.arguments.get("mode", "constant"), call.arguments.get("value")
     if len(sizes) // 2 > len(path.shape) or path.batch != 0:
         raise lower.refuse(call, "it pads the axis that counts the examples")
-    if mode == "constant" and fill not in (None, 0, 0.0):
-        raise lower.refuse(call, f"padding with {fill} is a source; pad with 0 or add the constant")
     if mode == "constant":
-        return lower.reindex(call, [path], lambda ts: F.pad(ts[0], sizes))
+        return _padded(lower, call, path, sizes, float(fill or 0.0))
     # torch pads other types than floats, and other ranks, only in constant mode: gather instead.
     index = torch.arange(math.prod(path.shape), dtype=torch.float64).reshape(1, *path.shape)
     rank = len(sizes) // 2
@@ -232,6 +230,17 @@ def _pad(lower: Lowering, call: Call) -> Lowered:
     return lower.reindex(
         call, [path], lambda ts: ts[0].flatten(1)[:, source.to(ts[0].device)].reshape(-1, *shape)
     )
+
+
+def _padded(lower: Lowering, call: Call, path: Path, sizes: list[int], fill: float) -> Path:
+    """Append zeros at the edges; another number there is a source."""
+    if not math.isfinite(fill):
+        raise lower.refuse(call, f"it pads with {fill}, and a source is a finite number")
+    moved = lower.reindex(call, [path], lambda ts: F.pad(ts[0], sizes))
+    if fill == 0.0:
+        return moved
+    inside = F.pad(torch.ones(path.shape, dtype=torch.float64), sizes)
+    return lower.total(call, [moved, lower.constant(call, moved.shape, fill * (1.0 - inside))])
 
 
 @rule("aten.flip.default")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, differs
+from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, differs, number
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.masks import mask_of
 from reluctant.theory.rules_gates import multiplied_by_mask
@@ -46,11 +46,7 @@ def _multiply(lower: Lowering, call: Call) -> Lowered:
             call,
             f"the trained factor {right.name} multiplies entries; only linear and convolutional weights are read",
         )
-    value = (
-        right.value()
-        if isinstance(right, Static)
-        else torch.tensor(float(right), dtype=torch.float64)
-    )
+    value = right.value() if isinstance(right, Static) else number(right)
     if not divides and left.batch == 0 and value.ndim == len(shape) + 1 and differs(value):
         hard = bool(((value == 0) | (value == 1)).all())
         assert isinstance(right, Static)
@@ -62,7 +58,7 @@ def _multiply(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.neg.default")
 def _negate(lower: Lowering, call: Call) -> Lowered:
-    return lower.scale(call, lower.path(call, call["self"]), torch.tensor(-1.0))
+    return lower.scale(call, lower.path(call, call["self"]), number(-1))
 
 
 @rule(

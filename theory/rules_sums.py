@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static
+from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, number
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.masks import mask_of
 from reluctant.theory.operators import Bias
@@ -26,7 +26,7 @@ def _summed(
     total = lower.total(call, [path], axes)
     if mean:
         count = math.prod(path.shape[a] for a in axes)
-        total = lower.scale(call, total, torch.tensor(1.0 / count, dtype=torch.float64))
+        total = lower.scale(call, total, number(1.0 / count))
     if keep:
         kept = [1 if a in axes else size for a, size in enumerate(path.shape)]
         return Path(shaped(lower, call, total, kept).node, tuple(kept), path.batch)
@@ -66,7 +66,7 @@ def _add(lower: Lowering, call: Call) -> Lowered:
     parts = []
     for added, sign in zip((left, right), signs, strict=True):
         part = term(lower, call, added, shape, batch)
-        parts.append(part if sign == 1.0 else lower.scale(call, part, torch.tensor(sign)))
+        parts.append(part if sign == 1.0 else lower.scale(call, part, number(sign)))
     total = lower.total(call, parts)
     return Path(total.node, total.shape, batch)
 
@@ -87,7 +87,7 @@ def term(lower: Lowering, call: Call, added: Any, shape: tuple[int, ...], batch:
         return expanded(lower, call, added, shape)
     if isinstance(added, Static) and added.trained:
         return bias(lower, call, added, shape)
-    value = added.value() if isinstance(added, Static) else torch.tensor(float(added))
+    value = added.value() if isinstance(added, Static) else number(added)
     return lower.constant(call, shape, lower.one_example(call, value, len(shape)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, leaves
+from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, leaves, number
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.masks import mask_of
 from reluctant.theory.rules_routing import expanded
@@ -65,9 +65,9 @@ def _fill(lower: Lowering, call: Call) -> Lowered:
     _refuse_gates(lower, call, fill)
     if isinstance(fill, Path) or (isinstance(fill, Static) and fill.trained):
         raise lower.refuse(call, "it fills with a number that is trained or depends on the data")
-    number = fill.value() if isinstance(fill, Static) else torch.tensor(fill)
+    filled = fill.value() if isinstance(fill, Static) else number(fill)
     assert call.shape is not None
-    value = number.to(call.node.meta["val"].dtype).expand(call.shape)
+    value = filled.to(call.node.meta["val"].dtype).expand(call.shape)
     return Static(lambda: value, name=call.name, node=call.name)
 
 
