@@ -25,7 +25,6 @@ from reluctant.theory.statements import CannotTry, Trial
 from reluctant.theory.underflow import smallest
 from reluctant.theory.verdicts import EvidenceKind
 
-ERROR_PROBABILITY = 1e-6
 _AT_ONCE = 2**22  # weights of the draws that are evaluated together
 _GRADIENTS = 2**24  # largest number of gradient entries to hold
 _EXACT_BELOW = 2.0**53
@@ -200,9 +199,10 @@ def _sampled(entries: WeightEntries, trial: Trial, *, tangent: bool) -> Average:
         kernels = torch.einsum("pno,pmo->pnmo", f, f)
         values = absolute_outputs(entries, entries.sigmas[entries.live])
         largest = torch.einsum("no,mo->nmo", values, values)
-    half_width = bernstein(kernels, 2 * largest, ERROR_PROBABILITY)
+    chance = trial.error_probability
+    half_width = bernstein(kernels, 2 * largest, chance)
     detail = f"{draws} draws of {len(entries.signed)} signs, empirical Bernstein interval"
-    return Average(kernels.mean(0), half_width, EvidenceKind.STATISTICAL, ERROR_PROBABILITY, detail)
+    return Average(kernels.mean(0), half_width, EvidenceKind.STATISTICAL, chance, detail)
 
 
 def _drawn_tangents(entries: WeightEntries, flat: Tensor) -> Float[Tensor, "draws n n"]:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
+from scipy import stats
 from torch import Tensor
 from torch.func import jacrev, vmap
 
 from reluctant.properties import hypotheses as needs
-from reluctant.properties.averages import ERROR_PROBABILITY, Average
+from reluctant.properties.averages import Average
 from reluctant.properties.thinning import Thinned, one_output
 from reluctant.properties.weights import Sigma, WeightEntries, evaluations, weight_entries
 from reluctant.theory.kernels import kernel_work, ntk_law
@@ -181,12 +183,20 @@ def _dependent(
     kernels: Tensor = vmap(kernel, chunk_size=chunk)(rows, gates)
     law = _mean_law(entries, gates)
     kind = EvidenceKind.ROUNDING if every else EvidenceKind.STATISTICAL
-    half_width = torch.zeros_like(law) if every else 5.0 * kernels.std(0) / len(rows) ** 0.5
     detail = f"{'all' if every else 'drawn'} {len(rows)} sign patterns of {count} weights"
-    chance = None if every else ERROR_PROBABILITY
+    chance = None if every else trial.error_probability
+    half_width = torch.zeros_like(law) if chance is None else _student(kernels, chance)
     return Dependent(
         entries.net, Average(kernels.mean(0), half_width, kind, chance, detail), law, what
     )
+
+
+def _student(kernels: Float[Tensor, "draws n n"], chance: float) -> Float[Tensor, "n n"]:
+    """Return half of Student's intervals for the means, all different entries together."""
+    draws, n = len(kernels), kernels.shape[1]
+    quantile = float(stats.t.isf(chance / (n * (n + 1)), draws - 1))
+    half_width: Tensor = quantile * kernels.std(0) / draws**0.5
+    return half_width
 
 
 def _mean_law(entries: WeightEntries, gates: list[Tensor]) -> Tensor:

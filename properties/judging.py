@@ -196,11 +196,9 @@ class Tally:
             if outcome is Outcome.NOT_IMPLIED
             else ()
         )
-        sizes = [
-            j.measured
-            for j in self.judgements
-            if j.outcome is Outcome.NOT_IMPLIED and j.measured is not None
-        ]
+        measured = [j for j in self.judgements if j.outcome is Outcome.NOT_IMPLIED]
+        beyond = [j for j in measured if not all(c.holds for c in j.comparisons)]  # no mere noise
+        sizes = [j.measured for j in beyond or measured if j.measured is not None]
         return Verdict(
             statement=self.statement.id,
             subject=subject,

@@ -55,16 +55,19 @@ def tangent_kernel_converges(
     samples = tangent_samples(pair, trial.generator)
     gain = samples.gain
 
-    def law(factor: float, products: Law) -> Estimate:
-        return mean_estimate(samples, factor, products)
-
-    found = law(coefficient(pair, gain), overlap)
-    rivals = {
-        "no d": law(_gain_only(pair, gain), gate_products),
-        "c^(d−1)": law(_gain_once(pair, gain), gate_products),
+    wrong: dict[str, tuple[Callable[[Pair, float], float], Law]] = {
+        "no d": (_gain_only, gate_products),
+        "c^(d−1)": (_gain_once, gate_products),
     }
     if pair.is_telling:
-        rivals["order-1 arc-cosine"] = law(_depth_and_gain(pair, gain), arc_cosine_products(1))
+        wrong["order-1 arc-cosine"] = (_depth_and_gain, arc_cosine_products(1))
+    chance = trial.error_probability / (len(wrong) + 1)  # one more for the rate
+
+    def law(of: Callable[[Pair, float], float], products: Law) -> Estimate:
+        return mean_estimate(samples, of(pair, gain), products, chance)
+
+    found = law(coefficient, overlap)
+    rivals = {name: law(of, products) for name, (of, products) in wrong.items()}
     comparisons = [
         Comparison(
             found.kernel,
@@ -77,7 +80,7 @@ def tangent_kernel_converges(
         )
         for name, rival in rivals.items()
     ]
-    slope, half_width, chance = fitted_rate(samples, coefficient(pair, gain), overlap)
+    slope, half_width = fitted_rate(samples, coefficient(pair, gain), overlap, chance)
     if slope.numel():
         comparisons.append(
             Comparison(

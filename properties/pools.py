@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
 from reluctant.properties.specimens import Family, Specimen
-from reluctant.theory.statements import Trial
+from reluctant.theory.statements import Trial, error_share
 
 BATCH = 12  # specimens drawn at a time; Hypothesis begins each batch with the simplest one
 _UNCHECKED = (
@@ -24,9 +24,15 @@ _UNCHECKED = (
 )
 
 
-def make_trial(specimen: Specimen) -> Trial:
-    """Return a trial of a drawn specimen."""
-    return Trial(specimen.module, specimen.x, torch.Generator().manual_seed(specimen.seed))
+def make_trial(specimen: Specimen, position: int = 0) -> Trial:
+    """Return a trial of a drawn specimen.
+
+    Args:
+        specimen: Module, inputs and seed.
+        position: Number of the trial in its verdict, from 0; its share of the error falls with it.
+    """
+    generator = torch.Generator().manual_seed(specimen.seed)
+    return Trial(specimen.module, specimen.x, generator, error_probability=error_share(position))
 
 
 class Pool:
@@ -95,7 +101,7 @@ class Pool:
 
     def _draw(self) -> None:
         self._search(
-            lambda specimen: self._trials.append(make_trial(specimen)),
+            lambda specimen: self._trials.append(make_trial(specimen, len(self._trials))),
             len(self._ends),
             (Phase.generate,),
         )

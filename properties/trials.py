@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
-from reluctant.theory.statements import Trial
+from reluctant.theory.statements import Trial, error_share
 
 Effort = Literal["quick", "default", "thorough"]
 TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
@@ -41,7 +41,9 @@ class Trials:
         x = _inputs(self.example, self.data, k, self.generator)
         subject = self.module if k % 2 == 0 else _redrawn(self.module, self.generator)
         generator = torch.Generator().manual_seed(self.seed + k)
-        return Trial(subject, x, generator, work=_WORK[self.effort])
+        return Trial(
+            subject, x, generator, work=_WORK[self.effort], error_probability=error_share(k)
+        )
 
 
 def _inputs(example: Tensor, data: Tensor | None, k: int, generator: torch.Generator) -> Tensor:

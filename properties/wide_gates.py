@@ -22,7 +22,6 @@ from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Sta
 from reluctant.theory.structure import dense_chain
 from reluctant.theory.verdicts import EvidenceKind
 
-ERROR_PROBABILITY = 1e-6
 WIDTH = 512
 NETWORKS = 1024
 Arc = Callable[[Tensor], Tensor]
@@ -132,7 +131,7 @@ def gates_follow_the_arc_cosine(
     if not bool(pair.x.any(1).all()):
         return [Comparison(zero, zero, 0.0, EvidenceKind.STATISTICAL, what="an input is 0")]
     rho = _cosine(pair)
-    chance = ERROR_PROBABILITY / 3
+    chance = trial.error_probability / 3  # three intervals
     narrow, wide = (
         drawn_gates(rho, layers, width, networks, trial.generator, gate)
         for width in (WIDTH // 2, WIDTH)

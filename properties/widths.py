@@ -23,7 +23,6 @@ from reluctant.theory.statements import Trial
 
 WIDTHS = (8, 16, 32, 64, 128)
 GAIN = 1.3  # c ≠ 1, or its powers could not be told apart
-ERROR_PROBABILITY = 1e-6
 _SIGNS = 2**24  # signs drawn at a width, as long as the number of draws is within bounds
 _LEAST, _MOST = 512, 8192
 _TELLING = 0.05  # in the natural size of the law; the intervals are less than half of that
@@ -213,25 +212,34 @@ def _errors(samples: Samples, k: int, factor: float, products: Law) -> Tensor:
     return ((samples.kernels[k] - law) / size.clamp(min=1e-300))[:, rows, columns]
 
 
-def mean_estimate(samples: Samples, factor: float, products: Law) -> Estimate:
-    """Return the mean of K_v and of a law at the largest width."""
+def mean_estimate(samples: Samples, factor: float, products: Law, chance: float) -> Estimate:
+    """Return the mean of K_v and of a law at the largest width.
+
+    Args:
+        samples: Kernels of drawn networks.
+        factor: Coefficient of the law.
+        products: Its gates.
+        chance: Error probability of the interval, all entries together.
+    """
     k = len(samples.widths) - 1
     size = _sizes(samples, k)
     rows, columns = torch.nonzero(torch.triu(size) > 0, as_tuple=True)
     errors = _errors(samples, k, factor, products)
     kernel = (samples.kernels[k] / size.clamp(min=1e-300)).mean(0)[rows, columns]
     draws = len(errors)
-    quantile = float(stats.t.isf(ERROR_PROBABILITY / (2 * errors.shape[1]), draws - 1))
+    quantile = float(stats.t.isf(chance / (2 * errors.shape[1]), draws - 1))
     return Estimate(
         kernel,
         kernel - errors.mean(0),
         quantile * errors.std(0) / math.sqrt(draws) + _rounding(samples),
-        ERROR_PROBABILITY,
+        chance,
     )
 
 
-def fitted_rate(samples: Samples, factor: float, products: Law) -> tuple[Tensor, Tensor, float]:
-    """Fit log rmse = a − s log w + b/w; return s, half its interval, and its error probability.
+def fitted_rate(
+    samples: Samples, factor: float, products: Law, chance: float
+) -> tuple[Tensor, Tensor]:
+    """Fit log rmse = a − s log w + b/w; return s, and half its interval of an error probability.
 
     The variance of each log rmse comes from that of the mean squared errors of the feature
     networks, which are independent (delta method). Entries without error at any width are left
@@ -243,7 +251,7 @@ def fitted_rate(samples: Samples, factor: float, products: Law) -> tuple[Tensor,
         samples
     )
     if not bool(moves.any()):
-        return torch.zeros(0), torch.zeros(0), ERROR_PROBABILITY
+        return torch.zeros(0), torch.zeros(0)
     logs, variances = [], []
     for error in errors:
         squares = error[:, moves].square().reshape(_FEATURES, -1).mean(1)
@@ -255,8 +263,8 @@ def fitted_rate(samples: Samples, factor: float, products: Law) -> tuple[Tensor,
     weight = torch.diag(1 / torch.stack(variances))
     covariance = torch.linalg.inv(design.T @ weight @ design)
     fit = covariance @ design.T @ weight @ torch.stack(logs)
-    quantile = float(stats.t.isf(ERROR_PROBABILITY / 2, _FEATURES - 1))
-    return fit[1:2], quantile * torch.sqrt(covariance[1, 1])[None], ERROR_PROBABILITY
+    quantile = float(stats.t.isf(chance / 2, _FEATURES - 1))
+    return fit[1:2], quantile * torch.sqrt(covariance[1, 1])[None]
 
 
 def _rounding(samples: Samples) -> float:

@@ -34,7 +34,7 @@ from reluctant.properties.widths import (
     pair_of,
     tangent_samples,
 )
-from reluctant.theory.statements import Statement, Trial
+from reluctant.theory.statements import Statement, Trial, error_share
 from reluctant.theory.verdicts import EvidenceKind, Outcome
 
 SMALL = (
@@ -282,7 +282,7 @@ def test_inputs_that_vanish_say_nothing() -> None:
 def test_one_input_coordinate_at_depth_two_has_no_rate() -> None:
     pair = Pair(torch.tensor([[1.0], [2.0]], dtype=torch.float64), 2)
     samples = tangent_samples(pair, seeded())
-    slope, half_width, _ = fitted_rate(samples, 2 * samples.gain**2, gate_products)
+    slope, half_width = fitted_rate(samples, 2 * samples.gain**2, gate_products, 1e-6)
     assert slope.numel() == half_width.numel() == 0
     assert not pair.is_telling
 
@@ -373,6 +373,25 @@ def test_the_measured_rate_comes_with_its_interval() -> None:
     assert found is not None
     rate, half_width = map(float, found.groups())
     assert abs(rate - 0.5) <= half_width < 0.5  # the rate 0 is left out
+
+
+def test_shares_of_the_error_add_up_to_one_in_a_million() -> None:
+    shares = [error_share(k) for k in range(1000)]
+    assert sum(shares) < 1e-6 < sum(shares) + 1e-6 / 1000  # Σ 1/k² beyond K is at most 1/K
+    assert all(a > b > 0 for a, b in pairwise(shares))
+
+
+def test_a_verdict_of_several_trials_has_the_error_of_one(limit_trial: Trial) -> None:
+    from reluctant.properties.families import FAMILIES
+    from reluctant.properties.verification import verify_family
+
+    alone = judge(FC_LIMIT, limit_trial)
+    assert len(alone.comparisons) == 4
+    assert {c.error_probability for c in alone.comparisons} == {1e-6 / 4}
+    evidence = verify_family(FC_LIMIT, FAMILIES[0], examples=3).evidence
+    assert evidence is not None and evidence.trials >= 3
+    assert evidence.error_probability is not None
+    assert 0 < evidence.error_probability <= 1e-6
 
 
 @pytest.mark.parametrize("identifier", ["ntk.dependent-gates", "dlgn.permute-layers-conv"])

@@ -132,6 +132,20 @@ class Comparison:
         return float(self.excess.max()) / size if size else 0.0
 
 
+ERROR_PROBABILITY = 1e-6  # of a verdict
+
+
+def error_share(position: int) -> float:
+    r"""Return the error probability of one trial of a verdict, :math:`10^{-6} \cdot 6 / \pi^2 (k + 1)^2`.
+
+    However many trials there are, the shares add up to at most a verdict's 10⁻⁶ (Bonferroni).
+
+    Args:
+        position: k, counted from 0.
+    """
+    return ERROR_PROBABILITY * 6.0 / (math.pi * (position + 1)) ** 2
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     r"""Be one try: a module, inputs, and randomness.
@@ -144,6 +158,8 @@ class Trial:
         paths: Largest number of paths to list.
         samples: Number of weight draws where an expectation cannot be enumerated.
         work: Largest number of multiply-adds to spend on a kernel.
+        error_probability: Largest chance to refute a true claim here: all that a verdict may have,
+            or a trial's share of it (:func:`error_share`).
     """
 
     module: nn.Module
@@ -153,6 +169,7 @@ class Trial:
     paths: int = 20_000
     samples: int = 256
     work: float = 5e8
+    error_probability: float = ERROR_PROBABILITY
 
     @cached_property
     def net(self) -> PathNetwork:
