@@ -23,9 +23,9 @@ class SymbolicPath:
     """Be one path: where it starts and ends, its constant, its gates and its weights.
 
     Args:
-        start: Input coordinate, −1 at a source.
+        start: Input coordinate, −1 at a source or at a constant that is an input.
         end: Output coordinate.
-        constant: Product of its routing constants.
+        constant: Product of its routing constants, and of that at which it starts.
         gates: Its gates, each as (layer, entry).
         word: Its weights, each as (parameter, entry).
     """
@@ -83,12 +83,14 @@ def list_paths(net: PathNetwork) -> tuple[SymbolicPath, ...]:
     program = net.program
     x = torch.ones(program.example_shape, dtype=program.dtype)
     listing = paths(net, x, gates=masks)
+    from_data = listing.starts < math.prod(net.input_shape)
+    fed = torch.where(from_data, 1.0, listing.x[0, listing.starts])
     return tuple(
         SymbolicPath(start, end, rational(constant), _factors(int(activity), marked), word)
         for start, end, constant, activity, word in zip(
-            listing.starts.tolist(),
+            torch.where(from_data, listing.starts, -1).tolist(),
             listing.ends.tolist(),
-            listing.constants.tolist(),
+            (listing.constants * fed).tolist(),
             listing.activity[0].tolist(),
             listing.words,
             strict=True,
