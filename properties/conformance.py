@@ -17,6 +17,7 @@ from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
 from reluctant.properties.shrinking import Budget, shrunk
 from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
+from reluctant.theory.single import Inputs, joined, one_tensor
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.tracing import trace
 from reluctant.theory.twins import differentiable, twin
@@ -31,11 +32,12 @@ Again = Callable[[str], str]
 @differentiable()
 def check(
     module: nn.Module,
-    example: Tensor,
+    example: Inputs,
     statements: Iterable[str] | None = None,
     *,
+    output: int | str | None = None,
     name: str | None = None,
-    data: Tensor | None = None,
+    data: Inputs | None = None,
     effort: Effort = "default",
     seed: int = 0,
     progress: Progress | None = None,
@@ -52,7 +54,9 @@ def check(
     Args:
         module: Any module that :func:`reluctant.trace` can read. It is left as it is.
         example: One batch of inputs, shape (n, \*input); drawn inputs follow its mean and spread.
+            Several inputs are a sequence or a mapping, see :func:`reluctant.one_tensor`.
         statements: Identifiers or prefixes, at least one; all if None.
+        output: Position or name of the output, if the module returns several.
         name: What to call the module in the report.
         data: Real inputs, shape (m, \*input), from which the trials take theirs.
         effort: "quick", "default" or "thorough": 1, 3 or 10 trials,
@@ -81,8 +85,9 @@ def check(
     if not 0 <= seed < 2**63:
         raise InputError(f"the seed must lie in 0 ... 2**63 - 1, got {seed}")
     subject = name or type(module).__name__
-    module = twin(module)
-    again = again or _call_again(data is not None, effort, seed)
+    module, example = one_tensor(twin(module), example, output)
+    data = None if data is None else joined(data)
+    again = again or _call_again(data is not None, output, effort, seed)
     verdicts: list[Verdict] = []
     notes: list[str] = []
 
@@ -117,8 +122,9 @@ def _chosen(statements: Iterable[str] | None) -> tuple[Statement, ...]:
     return chosen
 
 
-def _call_again(has_data: bool, effort: Effort, seed: int) -> Again:
-    more = ", data=data" if has_data else ""
+def _call_again(has_data: bool, output: int | str | None, effort: Effort, seed: int) -> Again:
+    more = "" if output is None else f", output={output!r}"
+    more += ", data=data" if has_data else ""
     return lambda identifier: (
         f'reluctant.check(module, example, ["{identifier}"]{more}, effort="{effort}", seed={seed})'
     )
@@ -232,7 +238,7 @@ def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
 def parametrize_with_statements(
     modules: Sequence[nn.Module],
     *,
-    example: Tensor,
+    example: Inputs,
     statements: Iterable[str] | None = None,
     effort: Effort = "quick",
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -243,7 +249,7 @@ def parametrize_with_statements(
 
     Args:
         modules: Modules to test.
-        example: Inputs of the shape to be used.
+        example: Inputs of the shape to be used, as for :func:`check`.
         statements: Identifiers or prefixes; all if None.
         effort: As for :func:`check`.
     """

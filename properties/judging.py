@@ -83,7 +83,7 @@ def judge(
         return Judgement(
             Outcome.NOT_IMPLIED,
             unmet=unmet,
-            reason=f"the conclusion cannot be measured: {first_line(error)}",
+            reason=f"the conclusion cannot be measured: {first_line(error)[:-1]}",
         )
     if unmet:
         return Judgement(Outcome.NOT_IMPLIED, comparisons, unmet)

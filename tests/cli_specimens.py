@@ -63,6 +63,18 @@ def mixed():
     net.fc2.double()
     return net
 
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4, bias=False), nn.Linear(2, 4, bias=False)
+
+    def forward(self, x, y):
+        h = torch.relu(self.a(x) + self.b(y))
+        return {"hidden": h, "sum": h.sum(1, keepdim=True)}
+
+def lazy():
+    return nn.Sequential(nn.LazyLinear(4, bias=False), nn.ReLU(), nn.LazyLinear(2, bias=False))
+
 def empty():
     with torch.device("meta"):
         return Net()

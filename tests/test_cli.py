@@ -148,6 +148,27 @@ def test_markdown_for_a_pull_request() -> None:
     assert "1 HOLDS" in result.stderr
 
 
+def test_several_inputs_and_outputs(here: Path) -> None:
+    shapes = ("my_net:Both", "--input", "3", "--input", "2")
+    assert check(*shapes, "--output", "sum").exit_code == 0
+    refused = check(*shapes)
+    assert refused.exit_code == 2
+    assert "choose one by its key: 'hidden', 'sum'" in refused.stderr
+    assert "no output 'mean'" in check(*shapes, "--output", "mean").stderr
+    np.savez(here / "data.npz", first=np.ones((5, 3)), second=-np.ones((5, 2)))
+    result = check(*shapes, "--output", "hidden", "--data", "data.npz")
+    assert result.exit_code == 0, result.output
+    np.savez(here / "one.npz", first=np.ones((5, 3)))
+    result = check(*shapes, "--output", "hidden", "--data", "one.npz")
+    assert "one.npz holds first, but --input names 2 inputs" in result.stderr
+
+
+def test_lazily_built_networks_are_built() -> None:
+    result = check("my_net:lazy", "--input", "3")
+    assert result.exit_code == 0, result.output
+    assert "2 HOLDS" in result.stdout
+
+
 def test_what_the_network_prints_stays_out_of_the_document() -> None:
     result = check("my_net:Chatty", "--input", "3", "--json", "-")
     assert Report.from_json(json.loads(result.stdout)).subject == "my_net:Chatty"

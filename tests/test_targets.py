@@ -150,6 +150,14 @@ def test_files_of_another_kind_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["hello", "this is a text file\n", "# weights: 1 2 3\n"])
+def test_a_text_is_called_no_saved_state_dict(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "junk.pt"
+    path.write_text(content)
+    with pytest.raises(InputError, match="it is no saved state dict"):
+        targets.load_weights(nn.Linear(2, 3), path)
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])
 def test_weights_of_another_network_are_refused(tmp_path: Path, kind: str) -> None:
     source, path = nn.Linear(2, 4), tmp_path / f"weights.{kind}"
@@ -180,14 +188,14 @@ def test_missing_files_are_the_system_s_errors(tmp_path: Path) -> None:
 def test_inputs_are_x_or_the_only_array(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, x=np.ones((4, 2)), y=np.zeros(4))
-    assert targets.load_inputs(path).shape == (4, 2)
+    assert targets.load_inputs(path)[0].shape == (4, 2)
     np.savez(path, images=np.ones((5, 2)))
-    assert targets.load_inputs(path).shape == (5, 2)
+    assert targets.load_inputs(path)[0].shape == (5, 2)
 
 
 def test_inputs_may_be_one_bare_array(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", np.ones((5, 2)))
-    assert targets.load_inputs(tmp_path / "data.npy").shape == (5, 2)
+    assert targets.load_inputs(tmp_path / "data.npy")[0].shape == (5, 2)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +206,7 @@ def test_inputs_come_in_every_type_of_floating_point(
     tmp_path: Path, kind: str, dtype: torch.dtype
 ) -> None:
     np.savez(tmp_path / "data.npz", x=np.asfortranarray(np.full((5, 2), 0.5, dtype=kind)))
-    inputs = targets.load_inputs(tmp_path / "data.npz")
+    (inputs,) = targets.load_inputs(tmp_path / "data.npz")
     assert inputs.dtype == dtype
     assert torch.equal(inputs, torch.full((5, 2), 0.5, dtype=dtype))
 

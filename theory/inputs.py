@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from reluctant.theory.errors import InputError, ReluctantError
 from reluctant.theory.places import first_line, user_frame
 
 
-def check_example(example: Tensor, what: str = "the example") -> None:
+def check_example(example: object, what: str = "the example") -> None:
     """Raise unless inputs are a batch of finite floating-point numbers.
 
     Args:
@@ -20,7 +22,9 @@ def check_example(example: Tensor, what: str = "the example") -> None:
         InputError: Says what came instead, and what to do.
     """
     if not isinstance(example, Tensor):
-        raise InputError(f"{what} must be a torch.Tensor, got {type(example).__name__}")
+        several = isinstance(example, Sequence | Mapping) and not isinstance(example, str)
+        remedy = "; make one of several inputs with one_tensor(module, example)" if several else ""
+        raise InputError(f"{what} must be a torch.Tensor, got {type(example).__name__}{remedy}")
     if not example.is_floating_point():
         raise InputError(
             f"{what} must be floating point, got {example.dtype}; convert it, for instance with .double()"
@@ -110,7 +114,8 @@ def run_once(module: nn.Module, example: Tensor) -> Tensor:
                 buffer.copy_(before)
     if not isinstance(output, Tensor):
         raise InputError(
-            f"the module returns a {type(output).__name__}; wrap it so that it returns one tensor"
+            f"the module returns a {type(output).__name__}; choose one tensor with "
+            "one_tensor(module, example, output=...)"
         )
     if output.ndim == 0 or output.shape[0] != example.shape[0]:
         raise InputError(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reluctant.theory.kernels import npk as npk
     from reluctant.theory.kernels import ntk_law as ntk_law
     from reluctant.theory.paths import paths as paths
+    from reluctant.theory.single import one_tensor as one_tensor
     from reluctant.theory.statements import Comparison as Comparison
     from reluctant.theory.statements import Hypothesis as Hypothesis
     from reluctant.theory.tangents import ntk as ntk
@@ -66,6 +67,7 @@ _HOMES = {
     "npk": "reluctant.theory.kernels",
     "ntk": "reluctant.theory.tangents",
     "ntk_law": "reluctant.theory.kernels",
+    "one_tensor": "reluctant.theory.single",
     "paths": "reluctant.theory.paths",
     "refute": "reluctant.properties.conjectures",
     "statements": "reluctant.properties.catalogue",

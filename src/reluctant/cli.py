@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from reluctant.destinations import (
 )
 from reluctant.terminal import answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 app = typer.Typer(
     name="reluctant",
@@ -71,7 +74,7 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="Count INCONCLUSIVE and UNSUPPORTED as unexpected.")
 ]
 Size = Annotated[RunProfile, typer.Option("--profile", help="How large the experiments are.")]
-Output = Annotated[Path, typer.Option("--output", metavar="DIR", help="Folder to write into.")]
+Output = Annotated[str, typer.Option("--output", metavar="DIR", help="Folder to write into.")]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes that share the work; one a core if left out."),
@@ -152,9 +155,17 @@ def check(
             help="Your network: a class, a function or a module; or path/to/file.py:FACTORY.",
         ),
     ],
-    shape: Annotated[
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="3,32,32",
+            help="Shape of one input, without the batch; once for each of several inputs.",
+        ),
+    ] = None,
+    output: Annotated[
         str | None,
-        typer.Option("--input", metavar="3,32,32", help="Shape of one input, without the batch."),
+        typer.Option(metavar="NAME", help="Which of several outputs: a position, or a name."),
     ] = None,
     names: Names = None,
     weights: Annotated[
@@ -201,19 +212,24 @@ def check(
         if not keep_mode:
             module.eval()
         targets.move(module, device)
-        inputs = None if data is None else targets.like_weights(targets.load_inputs(data), module)
-        if shape is not None:
-            example = targets.make_example(shape, module, seed)
+        inputs = None
+        if data is not None:
+            arrays = targets.load_inputs(data, len(shapes or [""]))
+            inputs = [targets.like_weights(array, module) for array in arrays]
+        if shapes:
+            example = [targets.make_example(shape, module, seed) for shape in shapes]
         elif inputs is not None:
-            example = inputs[:1]
+            example = [array[:1] for array in inputs]
         else:
             raise InputError(
                 "the shape of an input is not known; give --input 3,32,32 or --data FILE"
             )
+        targets.initialise(module, example)
         command = _command(
             target,
             {
-                "--input": shape,
+                "--input": shapes,
+                "--output": output,
                 "--weights": weights,
                 "--data": data,
                 "--device": device,
@@ -224,12 +240,13 @@ def check(
         )
         report = check_module(
             module,
-            example,
+            _one_or_all(example),
             wanted,
+            output=int(output) if output is not None and output.isdecimal() else output,
             name=target,
             effort=effort.value,
             seed=seed,
-            data=inputs,
+            data=None if inputs is None else _one_or_all(inputs),
             progress=progress,
             again=lambda identifier: f"{command} --statements {identifier}",
         )
@@ -301,7 +318,7 @@ def refute(
 def run(
     experiment: Annotated[str, typer.Argument(help="Name of the experiment.")],
     profile: Size = RunProfile.QUICK,
-    output: Output = Path("out/report"),
+    output: Output = "out/report",
     workers: Workers = None,
 ) -> None:
     """Run one experiment; a killed run goes on where it was."""
@@ -321,7 +338,7 @@ def run(
 @answering
 def report(
     profile: Size = RunProfile.QUICK,
-    output: Output = Path("out/report"),
+    output: Output = "out/report",
     workers: Workers = None,
 ) -> None:
     """Run what is missing, then write the paper and the page."""
@@ -365,6 +382,13 @@ def _command(target: str, options: Mapping[str, object]) -> str:
     """Return the line that checks a network with these options; those that are None or False are not given."""
     parts = ["reluctant", "check", target]
     for name, value in options.items():
-        if value is not None and value is not False:
-            parts += [name] if value is True else [name, str(value)]
+        if value is True:
+            parts.append(name)
+        elif value is not None and value is not False:
+            for given in value if isinstance(value, list) else [value]:
+                parts += [name, str(given)]
     return shlex.join(parts)
+
+
+def _one_or_all(inputs: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+    return inputs[0] if len(inputs) == 1 else inputs

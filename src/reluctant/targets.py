@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import traceback
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeGuard, TypeVar, cast
@@ -106,14 +106,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ) from error
 
 
-def load_inputs(path: Path) -> Tensor:
+def load_inputs(path: Path, count: int = 1) -> tuple[Tensor, ...]:
     """Read inputs from an ``.npz`` file, its array ``x`` or the only one, or from an ``.npy`` file.
 
     Args:
-        path: File with an array of shape (n, ...), n ≥ 1, of finite floating-point numbers.
+        path: File with arrays of shape (n, ...), n ≥ 1, of finite floating-point numbers.
+        count: Number of inputs; of several, the arrays are taken in the file's order.
 
     Returns:
-        The array, of its own type; more than double precision becomes double.
+        The arrays, of their own types; more than double precision becomes double.
 
     Raises:
         InputError: If there is no such array.
@@ -121,13 +122,17 @@ def load_inputs(path: Path) -> Tensor:
     """
     try:
         with path.open("rb") as file:
-            array = _array(np.load(file, allow_pickle=False), path)
+            arrays = _arrays(np.load(file, allow_pickle=False), path, count)
     except (ValueError, EOFError, BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{path} is no .npz or .npy file of plain arrays; save one with numpy.savez(file, x=x)"
         ) from error
+    return tuple(_inputs(array, path) for array in arrays)
+
+
+def _inputs(array: np.ndarray[Any, Any], path: Path) -> Tensor:
     if array.ndim < 2 or len(array) == 0:
         raise InputError(f"{path} has inputs of shape {array.shape}; expected (n, ...) with n >= 1")
     if not np.issubdtype(array.dtype, np.floating):
@@ -145,14 +150,23 @@ def load_inputs(path: Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
 
 
-def _array(loaded: Any, path: Path) -> np.ndarray[Any, Any]:
+def _arrays(loaded: Any, path: Path, count: int) -> list[np.ndarray[Any, Any]]:
     if isinstance(loaded, np.ndarray):
-        return loaded
-    names = list(loaded.files)
+        loaded = {"x": loaded}
+    names = list(loaded)
+    if count > 1:
+        if len(names) != count:
+            raise InputError(
+                f"{path} holds {', '.join(names) or 'nothing'}, but --input names {count} inputs;"
+                " save one array for each, in their order"
+            )
+        return [loaded[name] for name in names]
     if "x" not in names and len(names) != 1:
-        raise InputError(f"{path} holds {', '.join(names) or 'nothing'}; call the inputs 'x'")
-    found: np.ndarray[Any, Any] = loaded["x" if "x" in names else names[0]]
-    return found
+        raise InputError(
+            f"{path} holds {', '.join(names) or 'nothing'}; call the inputs 'x', or give --input"
+            " once for each of several"
+        )
+    return [loaded["x" if "x" in names else names[0]]]
 
 
 def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
@@ -189,6 +203,17 @@ def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
     return like_weights(example, module)
 
 
+def initialise(module: nn.Module, example: Sequence[Tensor]) -> None:
+    """Let a lazily built network find out its sizes, from one run.
+
+    Raises:
+        InputError: If the run fails.
+    """
+    if any(nn.parameter.is_lazy(p) for p in [*module.parameters(), *module.buffers()]):
+        with torch.no_grad():
+            _running("a first run, which lazily built layers need,", lambda: module(*example))
+
+
 def move(module: nn.Module, device: str) -> None:
     """Move a network to a device that is named as torch names it.
 
@@ -216,8 +241,9 @@ def like_weights(inputs: Tensor, module: nn.Module) -> Tensor:
     Raises:
         InputError: If numbers that are finite are too large for that type.
     """
-    kinds = [weight for weight in module.parameters() if weight.is_floating_point()]
-    alike = inputs.to(kinds[0]) if kinds else inputs.to(torch.get_default_dtype())
+    kinds = [p for p in module.parameters() if p.dtype.is_floating_point]
+    dtype = kinds[0].dtype if kinds else torch.get_default_dtype()
+    alike = inputs.to(dtype=dtype, device=kinds[0].device if kinds else None)
     if bool(torch.isfinite(inputs).all()) and not bool(torch.isfinite(alike).all()):
         raise InputError(
             f"the inputs reach {float(inputs.abs().max()):.3g}, too large for the network's"
@@ -317,8 +343,8 @@ def _state(path: Path) -> Mapping[str, Any]:
         what = (
             "it holds more than tensors, a whole module say, which would run code when read: "
             "save module.state_dict()"
-            if "weights_only" in str(error).lower() or "weights only" in str(error).lower()
-            else "it is no file that torch.save wrote"
+            if "unsupported global" in str(error).lower()
+            else "it is no saved state dict: torch.save wrote none such"
         )
         raise InputError(what) from error
     if not isinstance(state, Mapping):
