@@ -120,6 +120,14 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
         r"3\.weight is on the meta device and has no values; build the module on the cpu",
     ),
     "two outputs": (lambda: Outputs(), "returns a tuple; wrap it so that it returns one tensor"),
+    "more rows than examples": (
+        lambda: Doubling(),
+        r"maps shape \(2, 3\) to \(4, 3\); its first axis",
+    ),
+    "fewer rows than examples": (
+        lambda: Dropping(),
+        r"maps shape \(2, 3\) to \(1, 3\); its first axis",
+    ),
     "not initialised": (lambda: nn.LazyLinear(2), "weight is not initialised yet; run"),
 }
 
@@ -127,6 +135,16 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
 class Outputs(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
+
+
+class Doubling(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x])
+
+
+class Dropping(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[1:]
 
 
 @pytest.mark.parametrize("bad", MODULES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reluctant.properties.exact import FieldTrials, record
 from reluctant.properties.families import FAMILIES
@@ -95,14 +97,51 @@ def test_the_rational_route_refuses_what_is_too_large() -> None:
         rational_output(net, torch.zeros(2, 5000), [], net.weight_values())
 
 
-class Rounded(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.avg_pool1d(x, 2, ceil_mode=True)
+class Part(nn.Module):
+    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+
+LINEAR: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
+    "average": (1, nn.AvgPool1d(2)),
+    "average, padding counted": (1, nn.AvgPool1d(3, 2, 1)),
+    "average, padding not counted": (2, nn.AvgPool2d((3, 2), 1, 1, count_include_pad=False)),
+    "average, another divisor": (2, nn.AvgPool2d(3, 2, 1, divisor_override=5)),
+    "average of volumes": (3, nn.AvgPool3d(2, 2)),
+    "adaptive average": (2, nn.AdaptiveAvgPool2d((2, 3))),
+    "mean": (2, lambda z: z.mean((1, 3), keepdim=True)),
+    "sum": (2, lambda z: z.sum(-1)),
+    "mean added to each": (2, lambda z: z + z.mean((2, 3), keepdim=True)),
+    "multiples added": (1, lambda z: torch.add(z, z.flip(2), alpha=3)),
+    "multiples subtracted": (1, lambda z: torch.sub(z, z.flip(2), alpha=3)),
+    "subtracted from a constant": (1, lambda z: 2.0 - z),
+    "divided": (1, lambda z: z / 3),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_what_adds_and_averages_is_the_same_in_graph_and_propagation(name: str) -> None:
+    rank, part = LINEAR[name]
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1](1, 2, 1)
+    module = nn.Sequential(convolution, Part(part)).double()
+    net = trace(module, torch.randn(2, 1, *(5, 4, 4)[:rank], dtype=torch.float64))
+    tried = FieldTrials(record(net), 0)[0]
+    sides = [tried.over.canonical(t) for t in (tried.graph_output, tried.output)]
+    assert bool(sides[0].any())
+    assert torch.equal(*sides)
+
+
+def rounded_up(x: Tensor) -> Tensor:
+    return nn.functional.avg_pool1d(x, 2, ceil_mode=True)
 
 
 def test_the_graph_names_what_it_cannot_evaluate() -> None:
     x = torch.randn(1, 1, 5, dtype=torch.float64)
-    net = trace(nn.Sequential(nn.Conv1d(1, 1, 1), Rounded()).double(), x)
+    net = trace(nn.Sequential(nn.Conv1d(1, 1, 1), Part(rounded_up)).double(), x)
     tried = FieldTrials(record(net), 0)[0]
     with pytest.raises(UnsupportedOperation, match=r"avg_pool1d.* windows beyond the edge"):
         _ = tried.graph_output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ import reluctant as rl
 from reluctant.properties.bounds import kernel_tolerance
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.specimens import Specimen
+from reluctant.theory.kernels import kernel_magnitude
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.paths import Paths
 from reluctant.theory.structure import depths
@@ -156,6 +159,35 @@ def test_the_four_normalisations() -> None:
         rl.npk(module, x, x, normalise="trace")
     with pytest.raises(rl.InputError, match="normalise must be"):
         rl.npk(module, x, normalise="nonsense")  # type: ignore[arg-type]
+
+
+def integers(*widths: int) -> tuple[nn.Module, Tensor]:
+    """Make a chain with weights of −2 to 2, and inputs of −3 to 3."""
+    layers = [nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)]
+    parts = [part for layer in layers for part in (layer, nn.ReLU())]
+    module = integer_weights(nn.Sequential(*parts[:-1]).double(), seeded())
+    return module, torch.randint(-3, 4, (5, widths[0]), generator=seeded()).double()
+
+
+def test_gates_given_for_two_inputs_are_those_of_each() -> None:
+    module, x = integers(3, 4, 8, 1)
+    net = trace(module, x)
+    mine, theirs = net.gates(x), net.gates(-x)
+    found = rl.npk(net, x, -x, normalise="gates", gates=(mine, theirs))
+    a, b = ([g.double() for g in gates] for gates in (mine, theirs))
+    assert torch.equal(found, (a[0] @ b[0].T / 4) * (a[1] @ b[1].T / 8))
+    assert not torch.equal(found, (a[0] @ a[0].T / 4) * (a[1] @ a[1].T / 8))
+
+
+def test_a_kernel_of_absolute_values_is_the_kernel_where_nothing_is_negative() -> None:
+    module, x = integers(3, 4, 8, 2)
+    net = trace(module, x.abs())
+    gates = net.gates(x)
+    pair = (gates, gates)
+    assert torch.equal(kernel_magnitude(net, x, gates), rl.npk(net, x.abs(), gates=pair))
+    tangent = kernel_magnitude(net, x, gates, tangent=True)
+    assert torch.equal(tangent, rl.ntk_law(net, x.abs(), gates=pair))
+    assert bool((kernel_magnitude(net, x, gates) > rl.npk(net, x, gates=pair)).any())
 
 
 def test_variances_by_name_must_cover_every_parameter_on_a_path() -> None:

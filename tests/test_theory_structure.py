@@ -133,6 +133,14 @@ def test_a_formula_for_residual_paths_counts_them(part: Callable[[Tensor], Tenso
         assert rl.count_paths(net, draw(2, 2), output=0) == paths_by_formula(found)
 
 
+def test_a_stream_added_to_itself_has_no_formula_for_its_paths() -> None:
+    module = Residual().double()
+    module.last = nn.Sequential(Part(lambda z: z + z), nn.Linear(3, 1, bias=False)).double()
+    net = trace(module, draw(2, 2))
+    assert counted_shape(net) is None
+    assert rl.count_paths(net, draw(2, 2)) == 2 * (2 * 3 * 3 + 2 * 3)
+
+
 def test_pooled_positions_without_a_dense_layer_have_no_formula() -> None:
     module = nn.Sequential(
         nn.Conv1d(1, 2, 3, padding=1, padding_mode="circular", bias=False), nn.AdaptiveAvgPool1d(1)
@@ -177,6 +185,16 @@ def test_a_pre_activation_that_cancels_up_to_rounding_is_undecided() -> None:
     inputs = torch.tensor([[3.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     net = trace(module, inputs)
     assert undecided_gates(net, inputs, net.gates(inputs)) == 1
+
+
+def test_a_maximum_that_is_tied_up_to_rounding_is_undecided() -> None:
+    module = nn.Sequential(nn.Conv1d(1, 1, 1, bias=False), nn.MaxPool1d(2)).double()
+    inputs = torch.tensor([[[3.0, 3.0, 1.0, 2.0]]], dtype=torch.float64)
+    net = trace(module, inputs)
+    for weight, undecided in ((0.1, 1), (1.0, 0)):  # integers are compared exactly
+        with torch.no_grad():
+            module[0].weight.fill_(weight)  # type: ignore[operator, union-attr]
+        assert undecided_gates(net, inputs, net.gates(inputs)) == undecided
 
 
 def test_integers_are_never_undecided() -> None:

@@ -52,6 +52,11 @@ def _relu_of_a_view(h: Tensor, _: Tensor) -> Tensor:
     return h
 
 
+def _relu_of_rows_of_a_view(h: Tensor, _: Tensor) -> Tensor:
+    h.view(-1, 2, 2)[:, :1].relu_()
+    return h
+
+
 def _assigned(h: Tensor, _: Tensor) -> Tensor:
     h[:, :2] = torch.relu(h[:, 2:])
     return h
@@ -104,8 +109,9 @@ def _over_the_batch(h: Tensor, _: Tensor) -> Tensor:
 
 
 WRITES: tuple[Write, ...] = (
-    _relu_of_a_slice, _relu_of_every_other, _clamp_of_a_column, _relu_of_a_view, _assigned, _copied,
-    _into_zeros, _scaled, _filled, _zeroed, _bias_added, _bias_written, _one_number_written, _over_the_batch,
+    _relu_of_a_slice, _relu_of_every_other, _clamp_of_a_column, _relu_of_a_view,
+    _relu_of_rows_of_a_view, _assigned, _copied, _into_zeros, _scaled, _filled, _zeroed,
+    _bias_added, _bias_written, _one_number_written, _over_the_batch,
 )  # fmt: skip
 
 
