@@ -22,7 +22,7 @@ from reluctant.reports.paper import render_paper
 from reluctant.reports.prose import for_html, for_typst, is_prose
 from reluctant.reports.provenance import hardware, versions
 from reluctant.reports.published import mismatches
-from reluctant.reports.records import PROFILES
+from reluctant.reports.records import PROFILES, writable_folder
 from reluctant.reports.references import bibliography
 from reluctant.reports.registry import experiments
 from reluctant.reports.runner import report_store
@@ -123,25 +123,6 @@ def write_report(
             TITLE, profile, report, registry, sections, mismatches(), environment, report.notes
         )
         return _write(document, output, gaps)
-
-
-def writable_folder(path: Path | str) -> Path:
-    """Return a folder that can be written, made if missing.
-
-    Raises:
-        InputError: If it cannot be made or written; nothing is left behind.
-    """
-    path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"the report cannot be written to {path} ({error.strerror or error}); "
-            "choose a folder that you may write"
-        ) from error
-    return path
 
 
 def _of_the_suite(environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import tempfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -187,6 +188,27 @@ def group(records: Iterable[Record], *keys: str) -> dict[tuple[Any, ...], tuple[
     for record in records:
         found.setdefault(tuple(record.config.get(key) for key in keys), []).append(record)
     return {key: tuple(members) for key, members in found.items()}
+
+
+def writable_folder(path: Path | str) -> Path:
+    """Return a folder that can be written, made if missing.
+
+    Raises:
+        InputError: If it has no name, or cannot be made or written; nothing is left behind.
+    """
+    if not str(path):
+        raise InputError("the folder to write into has no name; a dot is the present one")
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"a report cannot be written to {path} ({error.strerror or error}); "
+            "choose a folder that you may write"
+        ) from error
+    return path
 
 
 def _encode(value: Any, where: str) -> Any:

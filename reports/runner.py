@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from reluctant.reports.experiment import Experiment, Profile, Progress, RunFailed, as_json
 from reluctant.reports.provenance import hardware, versions
-from reluctant.reports.records import PROFILES, Gap, Record, Store
+from reluctant.reports.records import PROFILES, Gap, Record, Store, writable_folder
 from reluctant.reports.registry import experiment as experiment_named
 from reluctant.reports.tasks import finished
 from reluctant.theory.errors import InputError
@@ -68,7 +68,7 @@ def collect(experiment: Experiment[Any], profile: Profile, store: Store) -> Resu
 def run(
     experiment: Experiment[Any] | str,
     profile: Profile,
-    store: Store | Path,
+    store: Store | Path | str,
     progress: Progress | None = None,
     *,
     workers: int = 1,
@@ -91,13 +91,13 @@ def run(
         clock: Seconds, for the records.
 
     Raises:
-        InputError: If the folder of the records cannot be written.
+        InputError: If the folder cannot be written, or the profile or the experiment is not known.
     """
     _check(profile)
     if isinstance(experiment, str):
         experiment = experiment_named(experiment)
-    if isinstance(store, Path):
-        store = report_store(store)
+    if not isinstance(store, Store):
+        store = report_store(writable_folder(store))
     code = experiment.code_digest()
     grid = experiment.grid(profile)
     drafts = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 from cli_specimens import TWO, check, run
 
 from reluctant.properties import conformance
+from reluctant.reports import runner
+from reluctant.terminal import make_console
 from reluctant.theory.verdicts import Report
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -84,6 +88,37 @@ def test_a_folder_that_takes_no_files_is_refused_before_the_work(
         assert "cannot write /proc/self/out: the folder /proc/self takes no files" in result.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_device_stays_a_device_and_a_link_a_link(here: Path) -> None:
+    made, reader = here / "pipe", here / "reader.txt"
+    os.mkfifo(made)
+    (here / "link.json").symlink_to("real.json")
+    handle = os.open(made, os.O_RDWR | os.O_NONBLOCK)  # so that writing need not wait
+    try:
+        result = check("my_net:Net", "--input", "3", "--json", "link.json", "--markdown", made.name)
+        reader.write_bytes(os.read(handle, 1 << 16))
+    finally:
+        os.close(handle)
+    assert result.exit_code == 0, result.output
+    assert stat.S_ISFIFO(made.stat().st_mode)
+    assert TWO.split(",")[0] in reader.read_text()
+    assert (here / "link.json").is_symlink()
+    assert json.loads((here / "real.json").read_text())["subject"] == "my_net:Net"
+
+
+def test_the_null_device_takes_a_document() -> None:
+    result = check("my_net:Net", "--input", "3", "--json", os.devnull)
+    assert result.exit_code == 0, result.output
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_link_into_a_folder_that_is_not_there_is_refused(here: Path) -> None:
+    (here / "link.json").symlink_to("no/such.json")
+    result = check("my_net:Net", "--input", "3", "--json", "link.json")
+    assert result.exit_code == 2
+    assert "there is no folder" in result.stderr
+
+
 def test_a_disk_that_fills_up_leaves_the_table_and_no_half_of_a_file(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +139,13 @@ def test_an_unknown_statement_is_refused_with_those_that_are_close() -> None:
     assert "did you mean dual.homogeneous" in result.stderr
 
 
+def test_a_name_between_colons_is_no_picture() -> None:
+    console = make_console()
+    with console.capture() as said:
+        console.print("net.py:bus: 1 HOLDS", markup=False)
+    assert said.get().strip() == "net.py:bus: 1 HOLDS"
+
+
 def test_an_unknown_option_is_misuse() -> None:
     assert run("check", "my_net:Net", "--inputs", "3").exit_code == 2
     assert run("verify", "--profile", "weekly").exit_code == 2
@@ -112,10 +154,24 @@ def test_an_unknown_option_is_misuse() -> None:
 def test_an_unwritable_output_is_one_line(here: Path) -> None:
     (here / "file").write_text("")
     for command in (["report"], ["run", "concentration"]):
-        result = run(*command, "--profile", "smoke", "--output", "file/inside")
-        assert result.exit_code == 2, result.output
-        assert len(result.stderr.strip().splitlines()) == 1
-        assert "file" in result.stderr
+        for output, why in (("file/inside", "Not a directory"), ("", "has no name")):
+            result = run(*command, "--profile", "smoke", "--output", output)
+            assert result.exit_code == 2, result.output
+            assert len(result.stderr.strip().splitlines()) == 1
+            assert why in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no files")
+def test_an_experiment_is_not_begun_where_its_records_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object) -> object:
+        raise AssertionError("a configuration was run")
+
+    monkeypatch.setattr(runner, "finished", never)
+    result = run("run", "concentration", "--profile", "smoke", "--output", "/proc/x")
+    assert result.exit_code == 2, result.output
+    assert "cannot be written to /proc/x" in result.stderr
 
 
 def test_an_unknown_experiment_is_refused() -> None:

@@ -321,6 +321,9 @@ def _named(value: Any) -> Any:
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write a file so that a reader sees either all of it or the former one.
 
+    A link stays, and what it names is written; what exists and is no regular file, such as a device
+    or a pipe, is written into as it is.
+
     Args:
         path: Destination; its folder must exist.
         content: Text (written as UTF-8) or bytes.
@@ -330,14 +333,18 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """
     path = Path(path)
     payload = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if path.exists() and not path.is_file():
+        path.write_bytes(payload)
+        return path
+    file_itself = path.resolve()
+    handle, temporary = tempfile.mkstemp(dir=file_itself.parent, prefix=f".{file_itself.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        os.replace(temporary, file_itself)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

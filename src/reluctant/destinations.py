@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -77,16 +78,24 @@ def ensure_writable(*paths: Path | None) -> None:
     if len({path.resolve() for path in asked}) < len(asked):
         raise InputError(f"{asked[0]} is named twice; every document needs a file of its own")
     for path in asked:
-        if path == STDOUT:
-            continue
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it")
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder; name a file in it")
-        try:
-            tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            raise InputError(
-                f"cannot write {path}: the folder {path.parent} takes no files"
-                f" ({error.strerror}); name another"
-            ) from error
+        if path != STDOUT:
+            _ensure_writable(path)
+
+
+def _ensure_writable(path: Path) -> None:
+    folder = path.parent if not path.is_symlink() else path.resolve().parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {folder}; make it")
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and not path.is_file():  # a device or a pipe is written into as it is
+        if not os.access(path, os.W_OK):
+            raise InputError(f"cannot write {path}: you may not write into it; name another")
+        return
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: the folder {folder} takes no files"
+            f" ({error.strerror}); name another"
+        ) from error

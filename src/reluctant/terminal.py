@@ -63,7 +63,8 @@ def make_console(*, stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     has_width = stream.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, highlight=False, width=None if has_width else _LOG_WIDTH)
+    width = None if has_width else _LOG_WIDTH
+    return Console(stderr=stderr, highlight=False, emoji=False, width=width)
 
 
 @contextmanager
