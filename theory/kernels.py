@@ -22,6 +22,7 @@ from reluctant.theory.operators import Bias
 from reluctant.theory.structure import dense_chain
 
 Normalisation = Literal["none", "trace", "width", "gates"]
+_SMALLER = "scale the inputs or the weights (their variance) down"
 
 
 def gates(module: nn.Module | PathNetwork, x: Tensor) -> dict[str, Tensor]:
@@ -78,7 +79,7 @@ def npk(
 
     Raises:
         NotIdentified: If paths through different units share their weights (tied layers).
-        InputError: If the inputs or the normalisation do not fit.
+        InputError: If the inputs or the normalisation do not fit, or H exceeds the largest float64.
 
     Cost:
         For a pair of examples, positions squared times channels a layer; where only equal positions
@@ -91,7 +92,11 @@ def npk(
     net = network_at(module, x)
     if normalise == "gates":
         return _gate_overlap(net, x, y, gates)
-    kernel = law(net, x, y, sources=sources, output=output, gates=gates)
+    kernel = _within_float64(
+        law(net, x, y, sources=sources, output=output, gates=gates),
+        "the neural path kernel",
+        "scale the inputs down, or take nngp_law with a variance below 1, as smaller weights have",
+    )
     if normalise == "none":
         return kernel
     if normalise == "trace":
@@ -139,11 +144,15 @@ def nngp_law(
     Returns:
         The law, shaped as :func:`npk` shapes it.
 
+    Raises:
+        InputError: If the inputs or variances do not fit, or the law exceeds the largest float64.
+
     Cost:
         That of :func:`npk`.
     """
     net = network_at(module, x)
-    return law(net, x, y, variance=variance, sources=sources, output=output, gates=gates)
+    kernel = law(net, x, y, variance=variance, sources=sources, output=output, gates=gates)
+    return _within_float64(kernel, "the law of the outputs", _SMALLER)
 
 
 def ntk_law(
@@ -174,6 +183,9 @@ def ntk_law(
     Returns:
         The law, shape (n, m).
 
+    Raises:
+        InputError: If the inputs or variances do not fit, or the law exceeds the largest float64.
+
     Cost:
         Twice that of :func:`npk`: one directional derivative, in forward mode.
 
@@ -185,7 +197,15 @@ def ntk_law(
     kernel = law(
         net, x, y, variance=variance, sources=sources, output=output, gates=gates, tangent=True
     )
-    return kernel if output is not None else traced(net, kernel)
+    kernel = kernel if output is not None else traced(net, kernel)
+    return _within_float64(kernel, "the law of the tangent kernel", _SMALLER)
+
+
+def _within_float64(kernel: Tensor, what: str, remedy: str) -> Tensor:
+    """Return the kernel, which has to be finite."""
+    if bool(torch.isfinite(kernel).all()):
+        return kernel
+    raise InputError(f"{what} exceeds the largest float64; {remedy}")
 
 
 def traced(net: PathNetwork, kernel: Float[Tensor, "n m *outputs"]) -> Float[Tensor, "n m"]:
