@@ -67,6 +67,7 @@ def test_every_proof_is_confirmed(identifier: str) -> None:
     evidence = found.evidence()
     assert evidence.kind is EvidenceKind.SYMBOLIC
     assert evidence.trials == sum(s.count for d in all_of(found) for s in d.steps) > 0
+    assert evidence.residual == 0.0
     assert found.proof.name == identifier
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import prod
 
@@ -93,6 +94,31 @@ def test_the_bound_is_reached_within_its_counts() -> None:
     bound = Fraction(float(forward_underflow(net, x, [])))
     assert bound / 3 < error <= bound
     assert bound == Fraction(2) ** 500 * Fraction(smallest())  # and one product more, rounded off
+
+
+class Multiplied(nn.Module):
+    def __init__(self, weight: float, multiply: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Linear(1, 1, bias=False).double()
+        self.multiply = multiply
+        with torch.no_grad():
+            self.first.weight.fill_(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.multiply(self.first(x))
+
+
+@pytest.mark.parametrize(
+    ("multiply", "factor", "steps"), [(torch.relu, 1.0, 2), (lambda z: 0.25 * z, 0.25, 8)]
+)
+def test_what_a_factor_lost_is_multiplied_by_what_it_multiplies(
+    multiply: Callable[[Tensor], Tensor], factor: float, steps: int
+) -> None:
+    x = torch.ones(1, 1, dtype=F64)
+    net = rl.trace(Multiplied(4096.0, multiply), x)
+    # one product of the layer, times the factor; then steps, each on an operand of 0 and of 4096
+    units = factor * 1 + steps * (1 + 4096)
+    assert float(forward_underflow(net, x, net.gates(x))) == units * smallest()
 
 
 def test_underflow_adds_next_to_nothing_at_ordinary_sizes() -> None:
