@@ -14,8 +14,8 @@ from reluctant.theory.verdicts import EvidenceKind, write_whole
 
 
 def compared(left: list[float], right: list[float], bound: float = 0.0, **given: Any) -> Comparison:
-    sides = (torch.tensor(side, dtype=torch.float64) for side in (left, right))
-    return Comparison(*sides, bound, EvidenceKind.ROUNDING, **given)
+    one, other = (torch.tensor(side, dtype=torch.float64) for side in (left, right))
+    return Comparison(one, other, bound, EvidenceKind.ROUNDING, **given)
 
 
 def test_equal_sides_hold_within_the_bound_and_not_beyond() -> None:
