@@ -119,7 +119,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
         broken(lambda m: m[3].to("meta")),
         r"3\.weight is on the meta device and has no values; build the module on the cpu",
     ),
-    "two outputs": (lambda: Outputs(), "returns a tuple; wrap it so that it returns one tensor"),
+    "two outputs": (lambda: Outputs(), "returns a tuple; choose one tensor with one_tensor"),
     "more rows than examples": (
         lambda: Doubling(),
         r"maps shape \(2, 3\) to \(4, 3\); its first axis",

@@ -100,9 +100,16 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stand for what cannot be read, with the error that says why."""
+    """Stand for what cannot be read, with the error that says why.
+
+    Attributes:
+        error: What is said if it lies on a path to the output.
+        is_final: True if the operation itself is no path network's, False if it might be one in
+            another arrangement; then an operation of the first kind that reads it is named instead.
+    """
 
     error: UnsupportedOperation
+    is_final: bool = False
 
 
 Lowered = Path | Static | Mask | Unreadable | tuple[Any, ...]

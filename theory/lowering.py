@@ -198,21 +198,30 @@ class Lowering:
     def lower(self, call: Call) -> Lowered:
         """Return what the call makes of its arguments."""
         arguments = list(leaves(call.arguments))
+        known = RULES.get(call.operation)
         for argument in arguments:
             if isinstance(argument, Unreadable):
-                return argument
-        known = RULES.get(call.operation)
+                is_final = argument.is_final or known is not None or not call.is_floating
+                return argument if is_final else self._foreign(call)
         carries = any(isinstance(a, Path | Mask) for a in arguments)
         if not carries and call.operation not in CREATORS and not self._feeds_a_constant(call):
             return self.static(call)
         if known is None:
             if is_mask_arithmetic(arguments) or not call.is_floating:
                 return mask_of(call, arguments)
-            return Unreadable(self.refuse(call, "it is neither linear in the data nor a gate"))
+            return self._foreign(call)
         try:
             return known(self, call)
         except UnsupportedOperation as error:
             return Unreadable(error if error.operation else self.refuse(call, str(error)))
+
+    def _foreign(self, call: Call) -> Unreadable:
+        why = (
+            "its slopes are trained, and such gates are not read yet; use a leaky ReLU"
+            if "prelu" in call.operation
+            else "it is neither linear in the data nor a gate"
+        )
+        return Unreadable(self.refuse(call, why), is_final=True)
 
     def _feeds_a_constant(self, call: Call) -> bool:
         """Tell whether weights act on a constant in place of the data, one row an example."""

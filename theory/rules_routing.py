@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -92,11 +93,25 @@ def _reshape(lower: Lowering, call: Call) -> Lowered:
     if isinstance(path, Mask):
         return path.rearranged(call.name)
     assert call.shape is not None
-    if path.batch != 0 or not call.shape or call.shape[0] != lower.batch:
-        raise lower.refuse(
-            call, "it moves the axis that counts the examples; keep the batch axis first"
-        )
-    return shaped(lower, call, path, call.shape[1:])
+    batch = _batch_after(lower, call, path)
+    if batch is None:
+        raise lower.refuse(call, "it mixes the axis that counts the examples with others")
+    result = shaped(lower, call, path, [*call.shape[:batch], *call.shape[batch + 1 :]])
+    return replace(result, batch=batch)
+
+
+def _batch_after(lower: Lowering, call: Call, path: Path) -> int | None:
+    """Return the axis that counts the examples after a reshape; None if it keeps none."""
+    shape, added = call.shape or (), call.arguments.get("dim")
+    if "unsqueeze" in call.operation:
+        return path.batch + (added % len(shape) <= path.batch)
+    before = math.prod(path.shape[: path.batch])
+    kept = [
+        axis
+        for axis, size in enumerate(shape)
+        if size == lower.batch and math.prod(shape[:axis]) == before
+    ]
+    return path.batch if path.batch in kept else next(iter(kept), None)
 
 
 @rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,9 +24,13 @@ def _operand(lower: Lowering, call: Call, argument: Any) -> Path:
         return lower.constant(call, value.shape[1:], value[0], is_input=True)
     if not isinstance(argument, Path):
         raise lower.refuse(call, "its operand carries no paths")
-    if argument.batch != 0:
-        raise lower.refuse(call, "the batch axis of its operand is not the first")
     return argument
+
+
+def _batch_first(lower: Lowering, call: Call, path: Path) -> Path:
+    if path.batch != 0:
+        raise lower.refuse(call, "the batch axis of its operand is not the first")
+    return path
 
 
 def _weight(lower: Lowering, call: Call, argument: Any, what: str) -> Static:
@@ -66,9 +71,11 @@ def _addmm(lower: Lowering, call: Call) -> Lowered:
 
 def _dense(lower: Lowering, call: Call, operand: Any, weight: Static, shift: Any) -> Path:
     path = _operand(lower, call, operand)
+    if path.batch == len(path.shape):
+        raise lower.refuse(call, "it mixes the examples of a batch")
     rows, inputs = weight.value().shape
     result = lower.weighted(call, Dense(inputs, rows, path.shape[:-1]), path, weight)
-    return _with_bias(lower, call, result, shift)
+    return replace(_with_bias(lower, call, result, shift), batch=path.batch)
 
 
 @rule(
@@ -76,7 +83,7 @@ def _dense(lower: Lowering, call: Call, operand: Any, weight: Static, shift: Any
     "aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding",
 )  # fmt: skip
 def _convolution(lower: Lowering, call: Call) -> Lowered:
-    path = _operand(lower, call, call["input"])
+    path = _batch_first(lower, call, _operand(lower, call, call["input"]))
     weight = _weight(lower, call, call["weight"], "weight")
     operator = make_convolution(
         weight.value().shape,
@@ -98,7 +105,7 @@ def _transposed_convolution(lower: Lowering, call: Call) -> Lowered:
     That is a convolution of stride 1 with the weights turned round, over the data with zeros put
     between its positions and around them.
     """
-    path = _operand(lower, call, call["input"])
+    path = _batch_first(lower, call, _operand(lower, call, call["input"]))
     weight = _weight(lower, call, call["weight"], "weight")
     channels, rows, *taps = weight.value().shape
     groups, rank = int(call["groups"]), len(taps)
