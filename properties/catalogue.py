@@ -66,7 +66,7 @@ def select(ids: Iterable[str] | None = None) -> tuple[Statement, ...]:
     """Return the statements with the given identifiers, or with the given prefixes such as "dual".
 
     Raises:
-        InputError: If an identifier names none; lists those that are close.
+        InputError: If an identifier names none; gives at most three that are close.
     """
     if ids is None:
         return statements()
@@ -80,8 +80,9 @@ def select(ids: Iterable[str] | None = None) -> tuple[Statement, ...]:
 
             known = [s.id for s in statements()]
             close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.3)
-            raise InputError(
-                f"no statement is called {wanted!r}; did you mean {', '.join(close or known)}?"
+            hint = (
+                f"did you mean {', '.join(close)}?" if close else "reluctant statements lists all"
             )
+            raise InputError(f"no statement is called {wanted!r}; {hint}")
         chosen.extend(s for s in found if s not in chosen)
     return tuple(chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -146,9 +147,46 @@ def test_a_name_between_colons_is_no_picture() -> None:
     assert said.get().strip() == "net.py:bus: 1 HOLDS"
 
 
-def test_an_unknown_option_is_misuse() -> None:
-    assert run("check", "my_net:Net", "--inputs", "3").exit_code == 2
-    assert run("verify", "--profile", "weekly").exit_code == 2
+@pytest.mark.parametrize("wanted", ["dual", "conv.", "npk", "xyz", "", "9" * 300])
+def test_at_most_three_statements_are_suggested(wanted: str) -> None:
+    result = run("statements", f"{wanted}nobody")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    ids = re.findall(r"\b[a-z]+\.[a-z-]+", result.stderr.replace(repr(f"{wanted}nobody"), ""))
+    assert len(ids) <= 3
+    assert ids or "reluctant statements lists all" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("check", "my_net:Net", "--inputs", "3"), "No such option: --inputs"),
+        (
+            ("verify", "--profile", "weekly"),
+            "'weekly' is not one of 'smoke', 'dev', 'ci', 'nightly'",
+        ),
+        (("report", "--profile", "huge"), "'huge' is not one of 'smoke', 'quick', 'full'; see "),
+        (("run",), "Missing argument"),
+        (("report", "--workers", "0"), "Invalid value for '--workers'"),
+        (("report", "--workers", "many"), "Invalid value for '--workers'"),
+        (("verify", "--statements"), "--statements' requires an argument"),
+        (("data", "more"), "unexpected extra argument"),
+        (("chek",), "No such command 'chek'. Did you mean 'check'? see "),
+        (("--nonsense",), "No such option: --nonsense"),
+    ],
+)
+def test_wrong_words_are_one_line(args: tuple[str, ...], message: str) -> None:
+    result = run(*args)
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, len(lines), result.stdout) == (2, 1, ""), result.output
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert lines[0].endswith("--help")
+
+
+def test_no_words_are_answered_with_the_help() -> None:
+    result = run()
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert "verify" in result.stdout
 
 
 def test_an_unwritable_output_is_one_line(here: Path) -> None:

@@ -19,7 +19,7 @@ from reluctant.destinations import (
     exit_code,
     talk_on_stderr,
 )
-from reluctant.terminal import answering, make_console, progress_bar
+from reluctant.terminal import OneLineUsage, answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="reluctant",
+    cls=OneLineUsage,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

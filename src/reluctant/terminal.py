@@ -8,9 +8,10 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
 
 import typer
+from typer.core import TyperGroup
 
 from reluctant.theory.errors import ReluctantError
 
@@ -27,11 +28,42 @@ UNEXPECTED, MISUSE, FAULT, INTERRUPTED = 1, 2, 70, 130
 _LOG_WIDTH = 120
 
 
+# Typer takes its usage errors from Click, or from a copy of it; this is their base in both.
+_UsageError: Any = typer.BadParameter.__base__
+
+
 class Progress(Protocol):
     """Hear how far something has come."""
 
     def __call__(self, what: str, done: int, total: int, /) -> None:
         """Say what is being done, and how many of how many units are done."""
+
+
+class OneLineUsage(TyperGroup):
+    """Say in one line what is wrong with the words on a command line, where Typer draws a box."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Read the words up to the command."""
+        with _usage():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the words after the command, and run it."""
+        with _usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    try:
+        yield
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # no words at all: Typer prints the help
+            raise
+        said = _one_line(error.format_message()).replace("Value error, ", "").rstrip(".")
+        more = f"see {error.ctx.command_path} --help" if error.ctx else "see --help"
+        typer.echo(f"error: {said}{' ' if said.endswith('?') else '; '}{more}", err=True)
+        raise typer.Exit(MISUSE) from None
 
 
 def answering(command: Callable[P, None]) -> Callable[P, None]:
@@ -95,7 +127,7 @@ def progress_bar() -> Iterator[Progress]:
         yield advance
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | str) -> str:
     if isinstance(error, OSError) and error.strerror:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return f"{what}; check that the path exists and that you may use it"
