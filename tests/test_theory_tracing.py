@@ -145,6 +145,12 @@ def test_what_cannot_be_read_is_refused_by_name_and_place(
     assert caught.value.operation.startswith(operation)
 
 
+@pytest.mark.parametrize("act", [torch.abs, F.softshrink, F.hardshrink, lambda t: t.amin(1)])
+def test_what_is_piecewise_linear_is_not_called_foreign(act: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(rl.UnsupportedOperation, match="is piecewise linear, and not read yet"):
+        trace(Refused(act), X)
+
+
 def test_a_forward_that_branches_on_its_data_is_refused() -> None:
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

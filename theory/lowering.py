@@ -35,7 +35,7 @@ from reluctant.theory.nodes import (
     Weight,
     Weighted,
 )
-from reluctant.theory.operations import CREATORS, MOVES, WEIGHTED
+from reluctant.theory.operations import CREATORS, MOVES, PIECEWISE_LINEAR, WEIGHTED
 from reluctant.theory.replay import Probe
 
 Rule = Callable[["Lowering", Call], Lowered]
@@ -216,11 +216,11 @@ class Lowering:
             return Unreadable(error if error.operation else self.refuse(call, str(error)))
 
     def _foreign(self, call: Call) -> Unreadable:
-        why = (
-            "its slopes are trained, and such gates are not read yet; use a leaky ReLU"
-            if "prelu" in call.operation
-            else "it is neither linear in the data nor a gate"
-        )
+        why = "it is neither linear in the data nor a gate"
+        if "prelu" in call.operation:
+            why = "its slopes are trained, and such gates are not read yet; use a leaky ReLU"
+        elif call.operation in PIECEWISE_LINEAR:
+            why = "it is piecewise linear, and not read yet; write it with ReLUs or comparisons"
         return Unreadable(self.refuse(call, why), is_final=True)
 
     def _feeds_a_constant(self, call: Call) -> bool:
