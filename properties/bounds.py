@@ -246,7 +246,9 @@ def spectral_tolerance(matrix: Tensor) -> float:
     """Bound the error of a computed eigenvalue of a symmetric matrix.
 
     The eigenvalue solvers are backward stable: |λ̂ − λ| ≤ p(n) u ‖A‖₂ with p(n) = n² being generous
-    (LAPACK Users' Guide, section 4.7), and the entries carry as much again.
+    (LAPACK Users' Guide, section 4.7), and the entries carry as much again. A matrix of tiny
+    entries is scaled up and its eigenvalues down again, which loses λ/2 at most.
     """
     n = matrix.shape[-1]
-    return 2.0 * n * n * torch.finfo(torch.float64).eps * float(torch.linalg.matrix_norm(matrix, 2))
+    relative = 2.0 * n * n * torch.finfo(torch.float64).eps
+    return relative * float(torch.linalg.matrix_norm(matrix, 2)) + n * n * smallest()

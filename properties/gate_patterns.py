@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reluctant.properties.bounds import inner_product_bound
 from reluctant.theory.statements import CannotTry, Trial
 from reluctant.theory.structure import DenseChain, dense_chain
 
 _MOST_PATTERNS = 2**9  # patterns of gates of one input that are gone through
+_EXACT_BELOW = 2.0**53
 _MEANS = (0.25, 0.5, 0.75)
 
 
@@ -37,6 +39,24 @@ class GatePatterns:
     def average(self, values: Float[Tensor, "patterns patterns"]) -> Float[Tensor, " 2"]:
         """Average over the gates of s = s', and over independent gates of s and s'."""
         return torch.stack([self.chance @ values.diagonal(), self.chance @ values @ self.chance])
+
+    def averages_exactly(self, values: Tensor) -> bool:
+        """Tell whether averages of whole numbers are exact, those of their absolute values too.
+
+        Products of two chances are multiples of 4^(−2N), and so are all partial sums. They are
+        exact as long as the largest number is below 2^53 times that.
+        """
+        return float(values.abs().max()) * 4.0 ** (2 * sum(self.chain.hidden)) < _EXACT_BELOW
+
+    def tolerance(self, values: Tensor, bound: Tensor | float) -> Float[Tensor, " 2"]:
+        """Bound the error of averages of numbers that are known to within a bound.
+
+        Each number meets two products and the sums over the patterns, twice. Chances add up to 1, so
+        that no more than the bound is carried in, but for their own rounding.
+        """
+        meets = 2 * len(self.chance) + 2
+        carried = 2 * float(torch.as_tensor(bound).max())
+        return inner_product_bound(meets, self.average(values.abs()), carried)
 
 
 def dense_chain_of(trial: Trial) -> DenseChain:

@@ -27,6 +27,12 @@ from reluctant.theory.statements import (
     Trial,
 )
 from reluctant.theory.structure import DenseChain, dense_chain
+from reluctant.theory.underflow import (
+    any_order_underflow,
+    forward_underflow,
+    is_free_of_underflow,
+    smallest,
+)
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 _STEP = 2.0**-12  # how far neighbours are, in units of the data's integers
@@ -91,15 +97,22 @@ def constant_input_makes_pieces(
 ) -> Sequence[Comparison]:
     """Compare f(cx) with f(x), or c f(x) for value input x; and f at points with the same gates."""
     net, x = trial.net, trial.x
+    _refuse_lost_gates(trial, factor)
 
     def output(points: Tensor) -> Tensor:
         with torch.no_grad():
             found: Tensor = trial.module(points.clone())
         return found.double().reshape(trial.output.shape)
 
-    scaled = factor ** degree(net) * trial.output
-    exact, what = EvidenceKind.EXACT, "f(cx) against f(x) times a power of c"
-    found = [Comparison(output(factor * x), scaled, 0.0, exact, what=what)]
+    power = factor ** degree(net)
+    bound: Tensor | float = 0.0
+    kind, what = EvidenceKind.EXACT, "f(cx) against f(x) times a power of c"
+    if not is_free_of_underflow(net, x, trial.gates, dtype=x.dtype):
+        there, here = (
+            forward_underflow(net, points, trial.gates, dtype=x.dtype) for points in (factor * x, x)
+        )
+        bound, kind = (there + abs(power) * here).flatten(1), EvidenceKind.ROUNDING
+    found = [Comparison(output(factor * x), power * trial.output, bound, kind, what=what)]
     if ONES_INPUT(net) is None:
         y, same = neighbours(trial)
         bound, kind = output_tolerance(net, x, trial.gates)
@@ -108,6 +121,27 @@ def constant_input_makes_pieces(
         what = "f at two points with the same gates"
         found.append(Comparison(there, here, slack, kind, what=what))
     return found
+
+
+def _refuse_lost_gates(trial: Trial, factor: float) -> None:
+    """Refuse inputs at which a gate differs because its pre-activation underflows.
+
+    A power of two turns no gate unless the pre-activation is within what underflow adds.
+    """
+    net, x = trial.net, trial.x
+    others = net.gates(factor * x)
+    for g in net.value_gates:
+        source, turned = net.gate_layers[g].source, others[g] != trial.gates[g]
+        if source is None or not bool(turned.any()):
+            continue
+        near = torch.zeros_like(turned)
+        for points, scale in ((x, 1.0), (factor * x, factor)):
+            q = net.forward(points.double(), trial.gates, trial.weights, output=source) / scale
+            lost = forward_underflow(net, points, trial.gates, dtype=x.dtype, output=source)
+            near |= (q.abs() <= lost / abs(scale)).reshape(turned.shape)
+        if bool(near[turned].all()):
+            name = net.gate_layers[g].name
+            raise CannotTry(f"pre-activations of {name} underflow; scale inputs or weights up")
 
 
 CONSTANT_INPUT = Statement(
@@ -219,7 +253,9 @@ def shallow_features_suffice(
         right = product(matrices, shifts, x.flatten(1))
         size = absolute_output(part, x, gates).flatten(1)
         count = roundings(part) + sum(chain.widths) + 4
-        bound: Tensor | float = 2 * gamma(count) * size
+        # Both orders of the products: an η is multiplied by what is still to come in either.
+        added = count * smallest() * any_order_underflow(part, x, gates, trial.weights)
+        bound: Tensor | float = 2 * (gamma(count) * size + added.flatten(1))
         kind = EvidenceKind.ROUNDING
         integral = is_integral(part, x, gates, trial.weights)
         if integral and float(size.max()) < _EXACT_BELOW:
@@ -248,6 +284,9 @@ def _tensor_of_values(
         total = total if g is None else total * g.reshape(n, -1, *[1] * (total.ndim - 2))
         total = total.sum(1)
     bound, kind = output_tolerance(net, trial.x, trial.gates, passes=4)
+    if kind is EvidenceKind.ROUNDING:  # here each entry of V underflows on its own
+        lost = any_order_underflow(net, trial.x, trial.gates, trial.weights).reshape(n, -1)
+        bound = bound + 4 * roundings(net) * smallest() * lost
     right = total.reshape(trial.output.shape)
     return Comparison(trial.output, right, bound, kind, what="f against ⟨V, ⊗ G⟩")
 

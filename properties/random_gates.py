@@ -11,14 +11,17 @@ from torch import Tensor
 from reluctant.models import GatedNetwork, RecordedMasks, make_fc
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
-from reluctant.properties.bounds import kernel_tolerance, spectral_tolerance
+from reluctant.properties.bounds import (
+    inner_product_bound,
+    kernel_tolerance,
+    spectral_tolerance,
+)
 from reluctant.properties.gate_patterns import dense_chain_of, gate_patterns
 from reluctant.properties.hadamard import entering, input_gram, layer_gates
 from reluctant.properties.thinning import one_output
 from reluctant.properties.weights import affordable_patterns, weight_entries
 from reluctant.theory.kernels import npk, ntk_law
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind
 
@@ -113,44 +116,53 @@ def bernoulli_gates_whiten(
     """Compare averages over all gates, and over weights, with powers of μ; and the spectrum.
 
     Every pattern of gates that an input can have is gone through, with its probability. Inputs are
-    a unit vector, or whatever constant feeds the paths in their place.
+    a unit vector, or whatever constant feeds the paths in their place; both sides have its Σ.
     """
-    found = gate_patterns(trial)
-    width, depth, n = found.chain.hidden[0], len(found.chain.layers), len(trial.x)
-    x, gates, mean = found.x, found.gates, found.mean
+    patterns = gate_patterns(trial)
+    width, depth, n = patterns.chain.hidden[0], len(patterns.chain.layers), len(trial.x)
+    x, gates, mean = patterns.x, patterns.gates, patterns.mean
     net = one_output(trial.net.at(x), 0)
-    unit = float(input_gram(net, x[:1]))
-    overlap = found.average(npk(net, x, gates=(gates, gates))) / unit
+    unit = input_gram(net, x[:1])[0]  # positive terms
+    off_unit = inner_product_bound(entering(net, x).shape[1], unit)
     means = [(mean * width) ** (depth - 1), (both(mean) * width) ** (depth - 1)]
-    exact, what = EvidenceKind.EXACT, f"E Λ over every pattern of gates on with chance {mean:g}"
-    right = torch.tensor(means, dtype=torch.float64)
-    comparisons = [Comparison(overlap, right, 0.0, exact, what=what)]
+    powers = torch.tensor(means, dtype=torch.float64)
+    kernel = npk(net, x, gates=(gates, gates))
+    bound, kind = kernel_tolerance(net, x, gates, passes=1)
+    slack = patterns.tolerance(kernel, bound) + powers * off_unit
+    if kind is EvidenceKind.EXACT and patterns.averages_exactly(kernel):
+        slack = torch.zeros_like(slack)
+    else:
+        kind = EvidenceKind.ROUNDING
+    what = f"E Λ over every pattern of gates on with chance {mean:g}"
+    comparisons = [Comparison(patterns.average(kernel), powers * unit, slack, kind, what=what)]
     kernel, off = _expected_kernel(trial, net, x, gates, variance(mean, width))
-    gram = found.average(kernel) / (depth * unit)
+    gram = patterns.average(kernel) / depth
     law = torch.tensor([1.0, (both(mean) / mean) ** (depth - 1)], dtype=torch.float64)
-    slack = off / (depth * unit) + 2 * gamma(len(x) ** 2 + 8 * depth) * float(gram.max())
+    # The division, σ = √σ² to the power 2(d − 1), and the powers of μ round 8 d times in all.
+    slack = patterns.tolerance(kernel, off) / depth + off_unit
+    slack = slack + inner_product_bound(8 * depth, gram.abs() + law * unit)
     rounding, what = EvidenceKind.ROUNDING, "E[K]/d at σ² = 1/(μw)"
-    comparisons.append(Comparison(gram, law, slack, rounding, what=what))
+    comparisons.append(Comparison(gram, law * unit, slack, rounding, what=what))
     matrix = gram[1] + (gram[0] - gram[1]) * torch.eye(n, dtype=torch.float64)
     values = torch.linalg.eigvalsh(matrix)
-    spectrum = torch.cat([(1 - law[1]).expand(n - 1), (1 + (n - 1) * law[1])[None]])
-    slack, what = n * slack + spectral_tolerance(matrix), "eigenvalues of E[K]/d"
+    spectrum = unit * torch.cat([(1 - law[1]).expand(n - 1), (1 + (n - 1) * law[1])[None]])
+    slack, what = n * slack.max() + spectral_tolerance(matrix), "eigenvalues of E[K]/d"
     comparisons.append(Comparison(values, spectrum, slack, rounding, what=what))
     return comparisons
 
 
 def _expected_kernel(
     trial: Trial, net: PathNetwork, x: Tensor, gates: list[Tensor], variance: float
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor | float]:
     """Return E_v[K] at given gates, by every sign pattern of few weights; and its rounding."""
     sigma = math.sqrt(variance)
     entries = weight_entries(trial, sigma, gates, x, net)
     dear = entries.patterns * len(x) ** 2 > _MOST_PRODUCTS
     if not dear and entries.patterns <= affordable_patterns(trial):
         average = tangent_average(trial, sigma, gates=gates, x=x, net=net)
-        return average.mean, float(average.half_width.max())
+        return average.mean, average.half_width
     law = ntk_law(net, x, variance=variance, gates=(gates, gates))
-    return law, gamma(4 * roundings(net) + 8) * float(law.max())
+    return law, kernel_tolerance(net, x, gates, variance=variance, tangent=True, passes=1)[0]
 
 
 BERNOULLI_GATES = Statement(

@@ -13,6 +13,7 @@ from torch.func import jacrev, vmap
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
+from reluctant.properties.bounds import inner_product_bound
 from reluctant.properties.hadamard import input_gram, layer_gates
 from reluctant.properties.laws import averaged
 from reluctant.properties.tangents import times_depth
@@ -20,7 +21,7 @@ from reluctant.properties.thinning import Thinned, thinned
 from reluctant.properties.weights import weight_entries
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate
-from reluctant.theory.rounding import gamma, roundings
+from reluctant.theory.rounding import roundings
 from reluctant.theory.statements import (
     CannotTry,
     Comparison,
@@ -31,6 +32,7 @@ from reluctant.theory.statements import (
     Trial,
 )
 from reluctant.theory.structure import DenseChain, dense_chain
+from reluctant.theory.underflow import enlarged, smallest
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 SIGMA = 2.0  # a power of two, and σ ≠ 1 tells powers of σ apart
@@ -177,8 +179,9 @@ def soft_gates_have_two_kernels(
     """Compare E[K_v] with d σ^(2(d−1)) Σ ⊙ λ and E[K_f] with σ^(2d) Σ ⊙ δ, traced over the outputs."""
     chain, part = _chain(trial), thinned(trial, SIGMA, outputs=False)
     moving = _moving(trial, chain, part)
-    if prod(chain.hidden) * moving.slopes[0].shape[2] * len(trial.x) > _MOST_GRADIENTS:
-        raise CannotTry(f"{prod(chain.hidden)} paths from an input are too many to list")
+    paths = prod(chain.hidden)
+    if paths * moving.slopes[0].shape[2] * len(trial.x) > _MOST_GRADIENTS:
+        raise CannotTry(f"{paths} paths from an input are too many to list")
     depth, gram = len(chain.layers), part.net.output_size * input_gram(part.net, part.x)
     activity, _ = path_activities(squared(moving))
     average = tangent_average(trial, SIGMA, gates=part.gates, x=part.x, net=part.net)
@@ -188,7 +191,7 @@ def soft_gates_have_two_kernels(
     left, bound = _feature_average(trial, chain, part, moving)
     what = "E[K_f] by every sign pattern"
     return [
-        averaged(average, of_v, part, SIGMA),
+        averaged(average, of_v, part, SIGMA, passes=4 + paths // roundings(part.net)),
         Comparison(left, of_f, bound, EvidenceKind.ROUNDING, what=what),
     ]
 
@@ -233,8 +236,13 @@ def _feature_average(
     mean = vmap(signed, chunk_size=256)(rows).mean(0)
     positive = entries.sigmas[entries.live]
     size = kernel(positive, entries.x.abs(), [g.abs() for g in entries.gates], slopes.abs())
-    summed = 4 * roundings(part.net) + 2 * slopes.shape[1] * slopes.shape[2] + entries.patterns + 8
-    return mean, 2 * gamma(summed) * size
+    # Weights are ±2, so that an η is multiplied by no more than the enlarged factors of its term.
+    held = [enlarged(g) for g in entries.gates]
+    reach = kernel(positive, enlarged(entries.x), held, enlarged(slopes))
+    # The terms are added over gates and parameters here, over paths and parameters on the other side.
+    terms = (2 * slopes.shape[1] + prod(chain.hidden)) * slopes.shape[2]
+    summed = 4 * roundings(part.net) + terms + entries.patterns + 8
+    return mean, 2 * inner_product_bound(summed, size, summed * smallest() * reach)
 
 
 SOFT_GATES = Statement(

@@ -36,7 +36,6 @@ from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Sta
 from reluctant.theory.verdicts import EvidenceKind
 
 Number = Any  # int, float, Fraction, or a polynomial: whatever can be added and multiplied
-_EXACT_BELOW = 2.0**53
 _MOST_ENTRIES = 2**22  # of kernels at all sign patterns
 _EXAMPLES = (2, 20, 200)  # numbers n of examples to be memorised
 _WIDER = tuple(4**k for k in range(5))
@@ -241,13 +240,9 @@ def _averages(
 
 
 def _exact_average(patterns: GatePatterns, values: Tensor) -> list[Fraction]:
-    """Average whole numbers over the gates.
-
-    Products of two chances are multiples of 4^(−2N) for N gates, so that partial sums are exact as
-    long as the largest number is below 2^53 times that.
-    """
-    gates = sum(patterns.chain.hidden)
-    if float(values.max()) * 4.0 ** (2 * gates) >= _EXACT_BELOW:
+    """Average whole numbers over the gates."""
+    if not patterns.averages_exactly(values):
+        gates = sum(patterns.chain.hidden)
         raise CannotTry(f"averages over all patterns of {gates} gates are rounded; take fewer")
     return [Fraction(a) for a in patterns.average(values).tolist()]
 
@@ -293,11 +288,13 @@ DEPTH_TRADEOFF = Statement(
     controls="Without its variance the kernel would whiten at every depth.",
     note=(
         "λ_i are the eigenvalues of K/d for n examples of input 1, weights ±σ with σ² = 1/(μw), gates "
-        "on with chance μ for each unit and example; d² U is the sum that d² (1 + V) is, at two "
-        "examples. In wide networks V is of order d/w. Each width has a best depth, which grows "
-        "without bound with the width; that it never falls was tried in exact numbers, not proved. "
-        "At n = 200 and μ = ½ the best of the depths in npf's figure are 8 at w = 25 and 12 at "
-        "w = 500, as its networks learn best. How fast they learn is no part of the statement."
+        "on with chance μ for each unit and example. S is a pairing of four paths in each layer, ω "
+        "how many such units there are on average, times σ⁴, and m_S the number of places where a "
+        "weight can be taken out; d² U is the same sum at two examples. In wide networks V is of "
+        "order d/w. So each width has a best depth, which grows without bound with the width; that "
+        "it never falls was tried in exact numbers, not proved. At n = 200 and μ = ½ the best of the "
+        "depths in npf's figure are 8 at w = 25 and 12 at w = 500, those at which the figure's "
+        "networks learn fastest; how fast they learn is no part of the statement."
     ),
 )
 

@@ -16,6 +16,7 @@ later roundings, at most :math:`(1 + u)^{2N} \le 2`, as long as N u ≤ 1/4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Constant, Gate, Gates, Input, Node, Reindex, Scale, Weighted
+from reluctant.theory.nodes import Constant, Gate, Gates, Input, Node, Reindex, Scale, Sum, Weighted
 
 _STEPS = 8  # a scale or a constant may be computed in so many steps, as rounding.roundings counts
 
@@ -134,6 +135,58 @@ def any_order_underflow(
         enlarged(x.detach().double()), held, large, constant=enlarged, magnitudes=True
     )
     return _finite_or_infinite(found)
+
+
+def is_free_of_underflow(
+    net: PathNetwork,
+    x: Tensor,
+    gates: Gates,
+    weights: Sequence[Tensor] | None = None,
+    *,
+    dtype: torch.dtype = torch.float64,
+) -> bool:
+    r"""Tell whether no product of an evaluation can be subnormal without being 0.
+
+    Let m be the smallest absolute value of a tensor's entries other than 0. Products of entries of
+    two tensors are at least m m', or 0. Numbers of at least m are whole multiples of the last place
+    of m, which is more than u m, and so are their sums however they are rounded: a sum that is not
+    0 is more than u m. A scale counts as one product. Where nothing underflows, data times a power
+    of two give the same output times that power, bit for bit.
+
+    Args:
+        net: Network.
+        x: Data, shape (n, \*input).
+        gates: Gates of x.
+        weights: Weights in place of the network's own.
+        dtype: Floating type that is computed in.
+
+    Returns:
+        True only if nothing underflows; False says nothing, as for very deep networks.
+    """
+    kind = torch.finfo(dtype)
+    held = [_least(w) for w in (net.weight_values() if weights is None else weights)]
+    least: dict[int, float] = {}
+    for i in net.value_nodes:
+        node = net.nodes[i]
+        m = min((least[k] for k in node.operands), default=math.inf)
+        if isinstance(node, Input):
+            m = _least(x)
+        elif isinstance(node, Constant):
+            m = _least(node.value)
+        elif isinstance(node, Weighted):
+            m = m * held[node.weight] if node.operands else held[node.weight]
+        elif isinstance(node, Scale | Gate):
+            m *= _least(node.factor if isinstance(node, Scale) else gates[node.gate])
+        if m < kind.tiny:
+            return False
+        least[i] = m * kind.eps / 2 if isinstance(node, Weighted | Sum) else m
+    return True
+
+
+def _least(t: Tensor) -> float:
+    """Return the smallest absolute value of entries other than 0, infinite if there are none."""
+    sizes = t.detach().double().abs().flatten()
+    return float(sizes[sizes > 0].min()) if bool(sizes.any()) else math.inf
 
 
 def enlarged_network(net: PathNetwork) -> PathNetwork:
