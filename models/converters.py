@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from reluctant.models.gated import ValueInput
 from reluctant.models.gates import HARD, FeatureActivation, GateForm, apply_form
 from reluctant.models.replaying import Plain, Script, Site, first_of, is_abstract, read_script
 from reluctant.theory.errors import InputError
+from reluctant.theory.twins import twin
 
 
 class GatedTwin(nn.Module):
@@ -233,16 +233,16 @@ def _twin(
         )
     if features is not None:
         _require_alike(module, features)
-    value = copy.deepcopy(module)
-    gating = value if shared else copy.deepcopy(module if features is None else features)
+    value = twin(module)
+    gating = value if shared else twin(module if features is None else features)
     if frozen:
         gating.requires_grad_(False)
-    twin = GatedTwin(value, gating, kind, gate, value_input)
-    twin.training = module.training
+    made = GatedTwin(value, gating, kind, gate, value_input)
+    made.training = module.training
     if example is not None:
         with torch.no_grad():
-            twin(example)
-    return twin
+            made(example)
+    return made
 
 
 def _require_alike(module: nn.Module, features: nn.Module) -> None:

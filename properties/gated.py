@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -28,6 +27,7 @@ from reluctant.theory.rounding import absolute_output, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.structure import dense_chain
 from reluctant.theory.tracing import trace
+from reluctant.theory.twins import twin
 from reluctant.theory.underflow import forward_underflow
 from reluctant.theory.verdicts import EvidenceKind
 
@@ -169,15 +169,15 @@ def output_is_linear_in_the_values(
     features: Callable[[Paths], Tensor] = _features,
 ) -> Sequence[Comparison]:
     """Redraw the values: compare features before and after, and the new output with ⟨φ, v⟩."""
-    twin = copy.deepcopy(trial.module)
+    module = twin(trial.module)
     chosen = redrawn(trial.net)
     with torch.no_grad():
-        for name, parameter in twin.named_parameters():
+        for name, parameter in module.named_parameters():
             if name in chosen:
                 new = torch.randint(-3, 4, parameter.shape, generator=trial.generator)
                 parameter.copy_(new)
-        output = twin(trial.x).double().reshape(trial.output.shape)
-    net = trace(twin, trial.x)
+        output = module(trial.x).double().reshape(trial.output.shape)
+    net = trace(module, trial.x)
     bound, kind = output_tolerance(net, trial.x, trial.gates)
     if rough_count(net) > trial.paths:
         right = net.forward(trial.x.double(), trial.gates, net.weight_values())

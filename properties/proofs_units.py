@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,7 @@ from reluctant.theory.proofs import Identity, Proof, Reduction, Step
 from reluctant.theory.statements import Mutant
 from reluctant.theory.symbolic import SymbolicNetwork
 from reluctant.theory.tracing import trace
+from reluctant.theory.twins import twin
 from reluctant.theory.units import hidden_layers, permuted, rescaled
 
 _GATES = 40
@@ -40,7 +40,7 @@ def _unit_shapes() -> tuple[Shape, ...]:
 
 def _with_parameters(shape: Shape, numbers: Sequence[Tensor]) -> PathNetwork:
     """Return the network of a copy of the module, its parameters replaced."""
-    module = copy.deepcopy(shape.net.module)
+    module = twin(shape.net.module)
     with torch.no_grad():
         for parameter, new in zip(module.parameters(), numbers, strict=True):
             parameter.copy_(new)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from reluctant.properties.judging import Judgement, judge
 from reluctant.theory.statements import Statement, Trial
+from reluctant.theory.twins import twin
 from reluctant.theory.verdicts import Outcome
 
 Change = Callable[[Tensor], Tensor]
@@ -66,12 +66,11 @@ def shrunk(
     """
     search = _Search(statement, trial, judgement, budget or Budget())
     search.drop_inputs()
-    twin = _copied(trial.module)
-    if twin is not None:
-        search.best = replace(search.best, module=twin)
-    for level in range(_depth(search.best.x, twin)):
+    copied = twin(trial.module)
+    search.best = replace(search.best, module=copied)
+    for level in range(_depth(search.best.x, copied)):
         search.simplify_inputs(level)
-        for parameter in () if twin is None else twin.parameters():
+        for parameter in copied.parameters():
             search.simplify_parameter(parameter, level)
     return search.best, search.found
 
@@ -131,21 +130,14 @@ class _Search:
                 _put(parameter, before)
 
 
-def _copied(module: nn.Module) -> nn.Module | None:
-    try:
-        return copy.deepcopy(module)
-    except Exception:  # whatever a user's attribute raises when copied: keep to the inputs
-        return None
-
-
 def _put(parameter: nn.Parameter, values: Tensor) -> None:
     with torch.no_grad():
         parameter.copy_(values)
 
 
-def _depth(x: Tensor, module: nn.Module | None) -> int:
+def _depth(x: Tensor, module: nn.Module) -> int:
     """Return how often the largest tensor can be halved, and one more."""
-    sizes = [x.numel(), *(p.numel() for p in (module.parameters() if module else ()))]
+    sizes = [x.numel(), *(p.numel() for p in module.parameters())]
     return max(sizes).bit_length() + 1
 
 

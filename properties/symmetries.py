@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +14,7 @@ from reluctant.properties.bounds import kernel_tolerance, output_tolerance
 from reluctant.theory.kernels import npk
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
 from reluctant.theory.tracing import trace
+from reluctant.theory.twins import twin
 from reluctant.theory.units import HiddenLayer, hidden_layers, permuted, rescaled
 from reluctant.theory.verdicts import EvidenceKind
 
@@ -75,11 +75,11 @@ HOMOGENEOUS = Statement(
 
 def _with_other_signs(module: nn.Module) -> nn.Module:
     """Return a copy of a module with the signs of its weights turned."""
-    twin = copy.deepcopy(module)
+    other = twin(module)
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in other.parameters():
             parameter.neg_()
-    return twin
+    return other
 
 
 def relu_network_is_a_gated_network(
@@ -89,8 +89,8 @@ def relu_network_is_a_gated_network(
 ) -> Sequence[Comparison]:
     """Compare the module with its gated twin whose two networks share all weights."""
     other = None if features is None else features(trial.module)
-    twin = to_dgn(trial.module, trial.x, shared=other is None, features=other, gate=gate)
-    output = _output(twin, trial.x, trial.output)
+    gated = to_dgn(trial.module, trial.x, shared=other is None, features=other, gate=gate)
+    output = _output(gated, trial.x, trial.output)
     bound, kind = output_tolerance(trial.net, trial.x, trial.gates)
     return [Comparison(trial.output, output, bound, kind, what="module against its gated twin")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Literal
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
 from reluctant.theory.statements import Trial, error_share
+from reluctant.theory.twins import twin
 
 Effort = Literal["quick", "default", "thorough"]
 TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
@@ -78,11 +78,11 @@ def _usable(data: Tensor, example: Tensor) -> Tensor:
 
 def _redrawn(module: nn.Module, generator: torch.Generator) -> nn.Module:
     """Return a copy with other weights of the same size: signs turned and entries shuffled."""
-    twin = copy.deepcopy(module)
+    copied = twin(module)
     with torch.no_grad():
-        for parameter in twin.parameters():
+        for parameter in copied.parameters():
             order = torch.randperm(parameter.numel(), generator=generator)
             signs = torch.randint(0, 2, (parameter.numel(),), generator=generator) * 2 - 1
             flat = parameter.detach().flatten()
             parameter.copy_((flat[order.to(flat.device)] * signs.to(flat)).reshape(parameter.shape))
-    return twin
+    return copied

@@ -77,13 +77,16 @@ def test_a_smaller_example_still_meets_the_hypotheses() -> None:
     assert torch.equal(first, first.round())
 
 
-def test_a_module_that_cannot_be_copied_keeps_its_weights() -> None:
+def test_a_module_that_refuses_to_be_copied_is_copied_by_its_parts() -> None:
     class Uncopied(nn.Sequential):
         def __deepcopy__(self, memo: object) -> nn.Module:
             raise RuntimeError("no copies")
 
     statement, module = make_statement(), Uncopied(*make_module())
+    before = [p.detach().clone() for p in module.parameters()]
     trial, judgement = refuted(module, statement)
     small, found = shrunk(statement, trial, judgement)
-    assert small.module is module and found.outcome is Outcome.REFUTED
-    assert len(small.x) == 2 and torch.equal(small.x, small.x.round())
+    assert isinstance(small.module, Uncopied) and small.module is not module
+    assert found.outcome is Outcome.REFUTED
+    assert all(torch.equal(p, was) for p, was in zip(module.parameters(), before, strict=True))
+    assert all(torch.equal(p, p.round()) for p in small.module.parameters())

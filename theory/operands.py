@@ -66,7 +66,7 @@ def check_weights(net: PathNetwork) -> None:
         InputError: Names the first parameter that holds NaN or infinity.
     """
     for weight in net.weights:
-        if not bool(torch.isfinite(weight.value()).all()):
+        if not bool(torch.isfinite(weight.value().detach()).all()):
             raise InputError(
                 f"{weight.name} holds NaN or infinite values; a path network needs finite weights: "
                 "reload or re-initialise the module"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from reluctant.theory.images import Image, Origin, images, origins
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Gate, Reindex, Scale, Sum, Weighted
 from reluctant.theory.operators import Bias
+from reluctant.theory.twins import twin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +146,7 @@ def permuted(
         order: New unit u is the old unit order[u].
         columns: False forgets the outgoing weights (a fault, for tests).
     """
-    module = copy.deepcopy(net.module)
+    module = twin(net.module)
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for k in layer.incoming:
@@ -182,7 +182,7 @@ def rescaled(
         factor: What incoming weights are multiplied by.
         columns: False forgets the outgoing weights (a fault, for tests).
     """
-    module = copy.deepcopy(net.module)
+    module = twin(net.module)
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for k in layer.incoming:
