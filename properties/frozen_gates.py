@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
-from reluctant.properties.bounds import pair_underflow, path_sum_bound
+from reluctant.properties.bounds import (
+    inner_product_bound,
+    pair_underflow,
+    path_sum_bound,
+)
 from reluctant.properties.own_gates import following_gates
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
-from reluctant.theory.tangents import ntk, value_gradients, value_kernel
+from reluctant.theory.tangents import batch_gradients, value_gradients, value_kernel
 from reluctant.theory.verdicts import EvidenceKind
 
 
@@ -31,20 +36,23 @@ def _values_alone(value: Tensor, feature: Tensor) -> Tensor:
 def tangent_kernel_splits(
     trial: Trial, together: Callable[[Tensor, Tensor], Tensor] = _added
 ) -> Sequence[Comparison]:
-    """Compare K with K_v + K_f: values with the gates held fixed, features through the gates."""
-    net = trial.net
+    """Compare K with K_v + K_f: values with the gates held fixed, features through the gates.
+
+    K and K_f add products of the same derivatives, whose errors stay in both. What may differ are
+    the derivatives by weights on paths, which are sums over paths, and how the products are added.
+    """
+    net, dtype = trial.net, trial.x.dtype
     on_paths = {net.weights[node.weight].name for node in net.weighted}
     others = [
         name
         for name, _ in trial.module.named_parameters()
         if name not in on_paths and name not in norm_parameters(trial)
     ]
-    whole = ntk(trial.module, trial.x, parameters=[*sorted(on_paths), *others]).double()
-    feature = (
-        ntk(trial.module, trial.x, parameters=others).double()
-        if others
-        else torch.zeros_like(whole)
-    )
+    named = dict(trial.module.named_parameters())
+    split = sum(named[name].numel() for name in on_paths & named.keys())
+    rows = batch_gradients(trial.module, trial.x, [*sorted(on_paths), *others]).double()
+    through_gates = rows[..., split:]
+    whole, feature = _gram(rows), _gram(through_gates)
     value = value_kernel(net, trial.x, trial.gates, trial.weights)
     size = value_kernel(
         net,
@@ -53,9 +61,12 @@ def tangent_kernel_splits(
         [w.abs() for w in trial.weights],
         magnitudes=True,
     )
-    added = pair_underflow(net, trial.x, trial.gates, dtype=trial.x.dtype)
-    relative = gamma(4 * roundings(net), trial.x.dtype)
-    bound = 4 * (relative * (size + feature.abs() + whole.abs()) + added)
+    # A pair of derivatives meets the roundings of two paths, and as many as there are products.
+    terms = rows.shape[1] * rows.shape[2]
+    added = pair_underflow(net, trial.x, trial.gates, extra=terms, dtype=dtype)
+    on_paths_bound = inner_product_bound(2 * roundings(net) + terms, size, added, dtype)
+    sums = sum(inner_product_bound(terms + 2, _gram(part.abs())) for part in (rows, through_gates))
+    bound = 2 * on_paths_bound + sums
     found = [
         Comparison(
             whole,
@@ -76,6 +87,11 @@ def tangent_kernel_splits(
             )
         )
     return found
+
+
+def _gram(rows: Float[Tensor, "n outputs parameters"]) -> Float[Tensor, "n n"]:
+    gram: Tensor = torch.einsum("nop,mop->nm", rows, rows)
+    return gram
 
 
 def norm_parameters(trial: Trial) -> set[str]:

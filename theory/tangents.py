@@ -58,15 +58,47 @@ def ntk(
         return torch.einsum("nop,mop->nm", left, right)
 
 
-def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Tensor:
-    """Return the gradient of every output at every example, shape (n, outputs, parameters)."""
+def batch_gradients(
+    module: nn.Module, x: Tensor, parameters: Sequence[str]
+) -> Float[Tensor, "n outputs parameters"]:
+    r"""Return ∇_θ f of every output and example, from one run of the whole batch.
+
+    Gates come out as when they are recorded, bit for bit; an example alone may round otherwise.
+
+    Args:
+        module: Any module, left as it is.
+        x: Inputs, shape (n, \*input).
+        parameters: Names of the parameters θ, in order.
+
+    Raises:
+        InputError: If a name is unknown.
+
+    Cost:
+        One backward pass of the batch an example and output.
+    """
+    module = twin(module)
+    chosen = _chosen(module, parameters)
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    with differentiable():
+        outputs = module(x.clone()).reshape(len(x), -1)
+        rows = [torch.stack([_gradient(value, chosen) for value in row]) for row in outputs]
+    return torch.stack(rows)
+
+
+def _chosen(module: nn.Module, names: Sequence[str] | None) -> list[nn.Parameter]:
     known = dict(module.named_parameters())
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise InputError(
             f"no parameter is named {', '.join(unknown)}; there are {', '.join(known)}"
         )
-    chosen = [known[name] for name in (known if names is None else names)]
+    return [known[name] for name in (known if names is None else names)]
+
+
+def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Tensor:
+    """Return the gradient of every output at every example, shape (n, outputs, parameters)."""
+    chosen = _chosen(module, names)
     wanted = [p.requires_grad for p in chosen]
     rows = []
     try:
