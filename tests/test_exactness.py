@@ -78,6 +78,12 @@ def test_what_rounds_or_could_is_named(compute: Callable[[], Tensor], name: str)
     assert watch.rounded == name
 
 
+def test_halves_of_large_integers_are_known_to_be_exact() -> None:
+    with Watch() as watch:
+        _ = _float(2.0**30 + 1) / 2
+    assert watch.rounded == ""
+
+
 def test_networks_with_integers_are_exact_through_gradients_and_kernels() -> None:
     net = torch.nn.Sequential(
         torch.nn.Linear(2, 3, bias=False), torch.nn.ReLU(), torch.nn.Linear(3, 1, bias=False)

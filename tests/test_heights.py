@@ -59,6 +59,7 @@ def test_constants_share_a_denominator_and_gates_are_the_dyadic_numbers_they_are
     gates = size_of_constants(torch.tensor([0.0, 0.75, 0.5]), exact=False)
     assert (gates.twos, gates.odd) == (2, 0.0)
     assert 3 <= 2.0**gates.length <= 4  # numerators up to 3, bounded by a power of two
+    assert size_of_constants(torch.tensor([0.0, -0.75, 0.5]), exact=False) == gates
     third = size_of_constants(torch.tensor([1 / 3], dtype=torch.float64), exact=False)
     assert third.twos == 54  # 1/3 rounded to float64 is an odd number over 2^54
     assert size_of_constants(torch.zeros(3), exact=False) == Size(0, 0.0, 0, 0.0)

@@ -16,6 +16,7 @@ from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.fields import PrimeField
 from reluctant.theory.modular import FieldTrial, Recording
 from reluctant.theory.rationals import rational_output
+from reluctant.theory.residues import most_terms
 from reluctant.theory.statements import Trial
 from reluctant.theory.tracing import trace
 
@@ -114,6 +115,7 @@ LINEAR: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "average of volumes": (3, nn.AvgPool3d(2, 2)),
     "adaptive average": (2, nn.AdaptiveAvgPool2d((2, 3))),
     "mean": (2, lambda z: z.mean((1, 3), keepdim=True)),
+    "sum, examples second": (1, lambda z: z.transpose(0, 1).sum(0)),
     "sum": (2, lambda z: z.sum(-1)),
     "mean added to each": (2, lambda z: z + z.mean((2, 3), keepdim=True)),
     "multiples added": (1, lambda z: torch.add(z, z.flip(2), alpha=3)),
@@ -145,6 +147,19 @@ def test_the_graph_names_what_it_cannot_evaluate() -> None:
     tried = FieldTrials(record(net), 0)[0]
     with pytest.raises(UnsupportedOperation, match=r"avg_pool1d.* windows beyond the edge"):
         _ = tried.graph_output
+
+
+def test_the_most_terms_of_a_sum_are_counted_layer_by_layer() -> None:
+    module = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2)).double()
+    net = trace(module, torch.zeros(2, 3, dtype=torch.float64))
+    assert most_terms(net) == 6 + 1  # what the last layer adds, and its bias
+    assert most_terms(net, 5, backward=True) == 6 + 1
+    # an entry of a weight's derivative adds over 9 examples, and is added to what is there
+    assert most_terms(net, 9, backward=True) == 9 + 1
+    # an entry of the data's derivative adds over the rows, which are 6 in the first layer of this
+    wide = trace(nn.Linear(3, 6).double(), torch.zeros(2, 3, dtype=torch.float64))
+    assert most_terms(wide) == 3 + 1
+    assert most_terms(wide, 2, backward=True) == 6 + 1
 
 
 def test_a_field_too_large_for_the_network_is_refused() -> None:

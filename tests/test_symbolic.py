@@ -99,6 +99,14 @@ def test_the_ring_s_outputs_are_the_network_s(shape: Shape) -> None:
 
 
 @each_shape
+def test_the_gates_that_a_network_makes_are_those_that_it_goes_through(shape: Shape) -> None:
+    symbolic = shape.symbols(examples=1, free=24)
+    book, (x,) = GateBook(symbolic.free), symbolic.x
+    made = symbolic.own_gates(x, book)
+    assert symbolic.forward(x, book) == symbolic.forward(x, made)
+
+
+@each_shape
 def test_the_ring_s_kernels_are_the_propagated_ones(shape: Shape) -> None:
     symbolic = shape.symbols()
     numbers = Numbers(symbolic)

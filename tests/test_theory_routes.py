@@ -190,6 +190,13 @@ def test_a_kernel_of_absolute_values_is_the_kernel_where_nothing_is_negative() -
     assert bool((kernel_magnitude(net, x, gates) > rl.npk(net, x, gates=pair)).any())
 
 
+def test_one_kernel_stands_for_all_outputs_of_a_dense_layer_and_of_no_other() -> None:
+    module, x = integers(3, 4, 2)
+    assert rl.npk(module, x).shape == (5, 5)
+    convolution = nn.Conv1d(1, 2, 2, bias=False).double()
+    assert rl.npk(convolution, x[:, None]).shape == (5, 5, 4)
+
+
 def test_variances_by_name_must_cover_every_parameter_on_a_path() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1, bias=False)).double()
     x = torch.randn(2, 3, dtype=torch.float64)

@@ -14,7 +14,13 @@ from torch.nn import functional as F
 
 import reluctant as rl
 from reluctant.properties.path_sums import paths_by_formula
-from reluctant.theory.rounding import gamma, output_bound, roundings, undecided_gates
+from reluctant.theory.rounding import (
+    absolute_output,
+    gamma,
+    output_bound,
+    roundings,
+    undecided_gates,
+)
 from reluctant.theory.structure import counted_shape, dense_chain, depths, identity_skips
 from reluctant.theory.tangents import value_kernel
 from reluctant.theory.tracing import trace
@@ -71,6 +77,18 @@ def test_a_missing_activation_leaves_a_layer_without_gates() -> None:
     found = dense_chain(trace(module, draw(2, 3)))
     assert found is not None
     assert found.gate_of == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("part", "is_chain"),
+    [(lambda z: z.reshape(-1, 2, 2).flatten(1), True), (lambda z: z.flip(1), False)],
+    ids=["reshaped", "moved"],
+)
+def test_entries_of_a_chain_may_be_reshaped_but_not_moved(
+    part: Callable[[Tensor], Tensor], is_chain: bool
+) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), Part(part), nn.Linear(4, 2)).double()
+    assert (dense_chain(trace(module, draw(2, 3))) is not None) is is_chain
 
 
 def test_identity_skips_are_told_from_projections() -> None:
@@ -176,6 +194,19 @@ def test_rounding_stays_within_its_bound_and_the_bound_is_not_idle() -> None:
     assert roundings(net) == 21 + 31 + 31 + 2 * 2
     # u / (1 - u) = u (1 + u + ...), and computing it rounds twice
     assert 2.0**-53 <= gamma(1) <= 2.0**-53 * (1 + 2.0**-51)
+
+
+def test_what_cancels_in_a_constant_is_counted_in_its_bound() -> None:
+    norm = nn.BatchNorm1d(1, eps=0.0)
+    module = nn.Sequential(nn.Linear(1, 1, bias=False), norm).double().eval()
+    with torch.no_grad():
+        norm.get_parameter("bias").fill_(1.0)
+        norm.get_buffer("running_mean").fill_(1.0)
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    net = trace(module, x)
+    assert module(x) == 0.0
+    assert absolute_output(net, x, []) == 2.0  # |1| + |−1|
+    assert roundings(net) == 2 + 8 + 2  # a layer of fan-in 1, a scale, a sum of two
 
 
 def test_a_pre_activation_that_cancels_up_to_rounding_is_undecided() -> None:

@@ -306,8 +306,3 @@ def _mask_inputs(net: PathNetwork, layer: int) -> list[fx.Node]:
     """Return the graph node that holds the gates of a layer of kind "mask"."""
     wanted = net.gate_layers[layer].made_by
     return [node for node in net.program.graph.nodes if node.name == wanted]
-
-
-def gate_values_are_hard(recorded: torch.Tensor) -> bool:
-    """Tell whether every recorded gate is exactly 0 or 1."""
-    return bool(((recorded == 0) | (recorded == 1)).all())
