@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from reluctant.theory.modular import Identity
 from reluctant.theory.statements import Comparison
 from reluctant.theory.verdicts import EvidenceKind, write_whole
 
@@ -54,6 +55,19 @@ def test_vanishing_sides_try_nothing_unless_said_otherwise() -> None:
     assert not compared([0.0, 0.0], [0.0, 1.0]).is_vacuous
     assert not compared([0.0], [0.0], alive=True).is_vacuous
     assert compared([1.0], [1.0], alive=False).is_vacuous
+
+
+def test_identities_vanish_on_both_sides_or_try_something() -> None:
+    def identity(left: list[float], right: list[float]) -> Identity:
+        return Identity(torch.tensor(left), torch.tensor(right), 1, 1.0, "f")
+
+    assert identity([0.0, 0.0], [0.0, 0.0]).is_vacuous
+    assert not identity([0.0, 1.0], [0.0, 0.0]).is_vacuous
+    assert not identity([0.0, 0.0], [0.0, 1.0]).is_vacuous
+    assert identity([0.0, 2.0], [0.0, 2.0]).holds
+    assert not identity([0.0, 2.0], [0.0, 1.0]).holds
+    assert identity([0.0, 2.0], [0.0, 1.0]).differing == 0.5
+    assert identity([], []).differing == 0.0
 
 
 def test_a_bound_of_half_the_gap_to_the_rival_is_blind() -> None:

@@ -96,6 +96,12 @@ def test_identity_skips_are_told_from_projections() -> None:
     assert identity_skips(trace(Residual(projection=True).double(), draw(2, 2))) == ()
 
 
+def test_a_branch_without_weights_makes_no_skip() -> None:
+    module = Residual().double()
+    module.last = nn.Sequential(Part(lambda z: z + torch.relu(z)), nn.Linear(3, 1)).double()
+    assert len(identity_skips(trace(module, draw(2, 2)))) == 1  # the block's own
+
+
 def test_depths_count_weight_layers_on_paths() -> None:
     net = trace(Residual().double(), draw(2, 2))
     assert depths(net)[net.output] == {2, 3}

@@ -108,10 +108,14 @@ def _over_the_batch(h: Tensor, _: Tensor) -> Tensor:
     return h
 
 
+def _scattered_over_the_batch(h: Tensor, _: Tensor) -> Tensor:
+    return torch.slice_scatter(h, torch.relu(h), 0)
+
+
 WRITES: tuple[Write, ...] = (
     _relu_of_a_slice, _relu_of_every_other, _clamp_of_a_column, _relu_of_a_view,
     _relu_of_rows_of_a_view, _assigned, _copied, _into_zeros, _scaled, _filled, _zeroed,
-    _bias_added, _bias_written, _one_number_written, _over_the_batch,
+    _bias_added, _bias_written, _one_number_written, _over_the_batch, _scattered_over_the_batch,
 )  # fmt: skip
 
 
