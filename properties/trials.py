@@ -18,6 +18,7 @@ TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
 _WORK: dict[str, float] = {"quick": 1e8, "default": 5e8, "thorough": 1e11}
 _SPARE = 3  # trials prepared for each one wanted, since both sides may vanish in some
 _EXAMPLES = 4
+_LARGEST = 1e60  # variances multiply four inputs, and float64 ends at 1.8e308
 
 
 class Trials:
@@ -28,6 +29,9 @@ class Trials:
     ) -> None:
         self.module, self.example, self.effort, self.seed = module, example, effort, seed
         self.data = None if data is None else _usable(data, example)
+        _require_range(example, "the example")
+        if self.data is not None:
+            _require_range(self.data, "the data tensor")
         self.generator = torch.Generator().manual_seed(seed)
         self.drawn: list[Trial] = []
 
@@ -74,6 +78,15 @@ def _usable(data: Tensor, example: Tensor) -> Tensor:
     data = data.detach().to(example)
     check_example(data, f"the data tensor, as {example.dtype},")
     return data
+
+
+def _require_range(x: Tensor, what: str) -> None:
+    largest = float(x.abs().max()) if x.numel() else 0.0
+    if largest > _LARGEST:
+        raise InputError(
+            f"{what} reaches {largest:.3g}, and products of four such numbers, which variances "
+            f"of kernels have, leave float64; scale it to {_LARGEST:.0e} at most"
+        )
 
 
 def _redrawn(module: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -193,6 +193,12 @@ def test_data_too_large_for_the_example_s_type_are_refused() -> None:
         rl.check(make_module().float(), X.float(), data=X * 1e300)
 
 
+def test_inputs_whose_products_leave_float64_are_refused() -> None:
+    for example, data in ((X * 1e160, None), (X, X * 1e160)):
+        with pytest.raises(rl.InputError, match=r"reaches 3e\+160, and products of four.*scale it"):
+            rl.check(make_module(), example, data=data)
+
+
 def test_one_identifier_may_stand_alone() -> None:
     assert [v.statement for v in rl.check(make_module(), X, "dual.psd")] == ["dual.psd"]
 

@@ -118,10 +118,9 @@ class Stacked(nn.Module):
 class Encoder(nn.Module):
     """Go down by a stride, up by a transposed convolution, and put the input beside."""
 
-    def __init__(self, **options: int) -> None:
+    def __init__(self, up: nn.ConvTranspose2d) -> None:
         super().__init__()
-        self.down = nn.Conv2d(1, 2, 2, 2)
-        self.up = nn.ConvTranspose2d(2, 2, 2, 2, **options)
+        self.down, self.up = nn.Conv2d(1, 2, 2, 2), up
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, F.relu(self.up(F.relu(self.down(x))))[..., :4, :4]], 1)
@@ -192,9 +191,14 @@ STYLES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "HRNet": (nn.Sequential(Resolutions(), *_head(1)), IMAGE),
     "bilinear upsampling": (nn.Sequential(Resolutions("bilinear"), *_head(1)), IMAGE),
     "FractalNet": (nn.Sequential(Stacked(), *_head(1)), IMAGE),
-    "U-Net": (nn.Sequential(Encoder(), nn.Conv2d(3, 1, 1), nn.ReLU(), *_head(1)), IMAGE),
+    "U-Net": (
+        nn.Sequential(
+            Encoder(nn.ConvTranspose2d(2, 2, 2, 2)), nn.Conv2d(3, 1, 1), nn.ReLU(), *_head(1)
+        ),
+        IMAGE,
+    ),
     "U-Net, odd transposed convolution": (
-        nn.Sequential(Encoder(padding=1, output_padding=1, dilation=2), *_head(3)),
+        nn.Sequential(Encoder(nn.ConvTranspose2d(2, 2, 2, 2, 1, 1, dilation=2)), *_head(3)),
         IMAGE,
     ),
     "NiN": (
