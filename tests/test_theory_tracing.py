@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import reluctant as rl
-from reluctant.theory.nodes import Gate, Weighted
+from reluctant.properties.exact import FieldTrials, record
+from reluctant.theory.nodes import Gate, Reindex, Weighted
 from reluctant.theory.rounding import output_bound
 from reluctant.theory.tracing import trace
 
@@ -43,10 +47,22 @@ SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "method": lambda t: t.relu(),
     "clamp": lambda t: t.clamp(min=0),
     "clamp_min": lambda t: t.clamp_min(0),
+    "clamp without an upper edge": lambda t: t.clamp(0, math.inf),
+    "clip": lambda t: t.clip(min=0),
+    "in-place clip": lambda t: t.clip_(0),
+    "hardtanh without an upper edge": lambda t: F.hardtanh(t, 0, math.inf),
     "threshold": lambda t: F.threshold(t, 0, 0),
     "maximum": lambda t: torch.maximum(t, torch.zeros_like(t)),
     "where": lambda t: torch.where(t > 0, t, torch.zeros_like(t)),
+    "where 0 comes first": lambda t: torch.where(t <= 0, torch.zeros_like(t), t),
+    "where it is negative": lambda t: torch.where(t < 0, 0, t),
+    "where a held 0 comes first": lambda t: torch.where(t < 0, torch.zeros(()).to(t), t),
+    "fill": lambda t: t.masked_fill(t < 0, 0),
+    "fill ties too": lambda t: t.masked_fill(t <= 0, 0.0),
+    "fill with a tensor": lambda t: t.masked_fill(t <= 0, torch.zeros(()).to(t)),
+    "in-place fill": lambda t: t.masked_fill_(t < 0, 0),
     "comparison": lambda t: t * (t > 0),
+    "dropout": lambda t: F.relu(nn.Dropout1d().eval()(nn.FeatureAlphaDropout().eval()(t))),
 }
 
 
@@ -54,12 +70,46 @@ SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 def test_every_spelling_of_relu_gives_the_same_path_network(name: str) -> None:
     reference = trace(Spelled(F.relu), X)
     net = trace(Spelled(SPELLINGS[name]), X)
-    assert [type(net.nodes[i]) for i in net.value_nodes] == [
-        type(reference.nodes[i]) for i in reference.value_nodes
-    ]
+    kinds, wanted = ([type(n.nodes[i]) for i in n.value_nodes] for n in (net, reference))
+    assert [kind for kind in kinds if kind is not Reindex] == wanted
     assert torch.equal(net.gates(X)[net.value_gates[0]].double(), reference.gates(X)[0])
     assert torch.equal(rl.npk(net, X), rl.npk(reference, X))
     assert all(net.gate_layers[g].own and net.gate_layers[g].hard for g in net.value_gates)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_the_derivative_at_ties_is_torch_s(name: str) -> None:
+    q = torch.zeros(2, 4, dtype=torch.float64, requires_grad=True)
+    SPELLINGS[name](q.clone()).sum().backward()
+    module = Spelled(SPELLINGS[name])
+    with torch.no_grad():
+        for p in module.first.parameters():
+            p.zero_()
+    net = trace(module, X)
+    (g,) = net.value_gates
+    word = {"zero": 0.0, "half": 0.5, "one": 1.0}[net.gate_layers[g].ties]
+    recorded = net.gates(X)[g].double()
+    assert q.grad is not None
+    if net.gate_layers[g].kind == "mask":  # its ties are as the mask has them
+        assert torch.equal(recorded, q.grad)
+    else:
+        assert bool((recorded == 0).all()) and bool((q.grad == word).all())
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_is_evaluated_alike_over_a_prime_field(name: str) -> None:
+    recording = record(trace(Spelled(SPELLINGS[name]), X))
+    tried = FieldTrials(recording, 0)[0]
+    assert torch.equal(*map(tried.over.canonical, (tried.graph_output, tried.output)))
+
+
+def test_a_clamp_without_edges_is_the_identity() -> None:
+    net = trace(Spelled(lambda t: t.clamp(-math.inf, math.inf)), X)
+    assert not net.gate_layers
+    least = trace(Spelled(lambda t: F.hardtanh(t, -1, math.inf)), X)
+    tried = FieldTrials(record(least), 0)[0]
+    assert len(least.gate_layers) == 1
+    assert torch.equal(*map(tried.over.canonical, (tried.graph_output, tried.output)))
 
 
 def test_a_reused_relu_module_makes_a_layer_of_gates_at_each_call() -> None:
@@ -134,8 +184,21 @@ class Refused(nn.Module):
         (lambda t: t * t, "aten.mul.Tensor"),
         (lambda t: t * torch.sigmoid(t), "aten.sigmoid.default"),
         (lambda t: t @ t.T @ t, "aten"),
+        (lambda t: torch.where(t > 0, t, 0.1 * t), "aten.where.self"),
+        (lambda t: t.masked_fill(t < 0, 1.0), "aten.masked_fill.Scalar"),
     ],
-    ids=["gelu", "sigmoid", "tanh", "softmax", "layer norm", "square", "swish", "attention"],
+    ids=[
+        "gelu",
+        "sigmoid",
+        "tanh",
+        "softmax",
+        "layer norm",
+        "square",
+        "swish",
+        "attention",
+        "choice",
+        "fill",
+    ],
 )
 def test_what_cannot_be_read_is_refused_by_name_and_place(
     act: Callable[[Tensor], Tensor], operation: str
@@ -149,6 +212,34 @@ def test_what_cannot_be_read_is_refused_by_name_and_place(
 def test_what_is_piecewise_linear_is_not_called_foreign(act: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(rl.UnsupportedOperation, match="is piecewise linear, and not read yet"):
         trace(Refused(act), X)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("call", [trace, rl.npk, rl.count_paths, rl.paths, rl.check])
+def test_layers_without_units_are_refused_by_place(call: Callable[..., Any], bias: bool) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch says that there is nothing to draw
+        narrow = nn.Sequential(nn.Linear(3, 0, bias=bias), nn.ReLU(), nn.Linear(0, 2, bias=bias))
+        silent = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 0, bias=bias))
+        extra = nn.Sequential(nn.Linear(3, 2), Plus(nn.Parameter(torch.zeros(0))))
+    for module, message in (
+        (narrow, r"^0 \(Linear\): 0\.weight has shape \(0, 3\) and so no entries"),
+        (silent, r"returns a tensor of shape \(2, 0\)"),
+        (extra, r"added has shape \(0,\) and so no entries"),
+    ):
+        with pytest.raises(rl.InputError, match=message):
+            call(module.double(), X)
+
+
+class Plus(nn.Module):
+    """Add a parameter to what is left of its input, one entry an entry."""
+
+    def __init__(self, added: nn.Parameter) -> None:
+        super().__init__()
+        self.added = added
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x[:, : len(self.added)] + self.added], 1)
 
 
 def test_a_forward_that_branches_on_its_data_is_refused() -> None:

@@ -122,6 +122,11 @@ def run_once(module: nn.Module, example: Tensor) -> Tensor:
             f"the module maps shape {tuple(example.shape)} to {tuple(output.shape)}; "
             "its first axis must count the same examples"
         )
+    if output.numel() == 0:
+        raise InputError(
+            f"the module returns a tensor of shape {tuple(output.shape)}, which has no entries; "
+            "give every layer at least one unit"
+        )
     if not _is_finite(output):
         broken = [name for name, buffer in module.named_buffers() if not _is_finite(buffer)]
         cause = (

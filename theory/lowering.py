@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx.node import map_arg
 
-from reluctant.theory.errors import UnsupportedOperation
+from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.lowered import (
     Call,
     Lowered,
@@ -106,6 +106,12 @@ class Lowering:
 
     def weighted(self, call: Call, operator_: Any, operand: Path | None, weight: Static) -> Path:
         """Append a weighted operation."""
+        shape = tuple(weight.value().shape)
+        if 0 in shape:
+            raise InputError(
+                f"{call.place}: {weight.name} has shape {shape} and so no entries: no path goes "
+                "through; give every layer at least one unit"
+            )
         index = self.weight(weight)
         shape = operator_.join(
             torch.empty(

@@ -9,6 +9,7 @@ entries times theirs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,11 @@ _MOVES = MOVES | {
 _UNCHANGED = {
     "aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.to.device",
     "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default",
-    "aten.alpha_dropout.default",
+    "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default",
+    # without a layer of gates these have no edges
+    "aten.clamp.default", "aten.clamp_.default", "aten.clip.default", "aten.clip_.default",
+    "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp_max.default",
+    "aten.clamp_max_.default", "aten.hardtanh.default", "aten.hardtanh_.default",
 }  # fmt: skip
 _PRODUCTS = {
     "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.addmm.default",
@@ -200,10 +205,8 @@ class Walk:
     def gated_operand(self, node: fx.Node, layer: GateLayer) -> fx.Node:
         """Return what a layer of gates multiplies."""
         operands = [n for n in node.all_input_nodes if n.name != layer.made_by]
-        if layer.kind != "mask" and len(operands) > 1:
+        if len(operands) > 1:
             operands = [n for n in operands if self.carries(n)]
-        if self.operation(node).startswith("aten.where"):
-            operands = [n for n in operands if n is node.args[1]]
         if len(operands) != 1:
             raise self.refuse(node, "it is not clear which operand its gates multiply")
         return operands[0]
@@ -218,7 +221,8 @@ class Walk:
             seen.add(n)
             if n.op == "placeholder" and n.name == self.net.program.data:
                 return True
-            todo.extend(n.all_input_nodes)
+            if self.operation(n) not in CREATORS:  # these take a shape, and no values
+                todo.extend(n.all_input_nodes)
         return False
 
     def call(self, node: fx.Node) -> Any:
@@ -340,7 +344,8 @@ class Walk:
             edges = [self.argument(node, name) if name in known else None for name in names]
         gates = [self.gates[k] for k, g in enumerate(self.net.gate_layers) if g.name == node.name]
         least, most = (
-            None if edge is None else self.over.constants(number(edge)) for edge in edges
+            None if edge is None or math.isinf(edge) else self.over.constants(number(edge))
+            for edge in edges
         )
         total = q if least is None else least + gates.pop(0) * (q - least)
         return self.over.reduce(total if most is None else total - gates.pop(0) * (q - most))

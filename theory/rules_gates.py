@@ -11,7 +11,8 @@ from torch import Tensor
 
 from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, number
 from reluctant.theory.lowering import Lowering, rule
-from reluctant.theory.rules_routing import shaped
+from reluctant.theory.masks import is_mask_arithmetic, mask_of
+from reluctant.theory.rules_routing import expanded, shaped
 from reluctant.theory.windows import Windows, adaptive, sliding
 
 
@@ -67,12 +68,10 @@ def _leaky(lower: Lowering, call: Call) -> Lowered:
 
 @rule(
     "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp.default", "aten.clamp_.default",
-    "aten.clamp_max.default", "aten.clamp_max_.default",
+    "aten.clamp_max.default", "aten.clamp_max_.default", "aten.clip.default", "aten.clip_.default",
 )  # fmt: skip
 def _clamp(lower: Lowering, call: Call) -> Lowered:
     least, most = call.arguments.get("min"), call.arguments.get("max")
-    if least == 0 and most is None:
-        return _own(lower, call, lower.path(call, call["self"]), "self", ties="one")
     return _clipped(lower, call, least, most, at_edges=True)
 
 
@@ -89,20 +88,25 @@ def _relu6(lower: Lowering, call: Call) -> Lowered:
 def _clipped(
     lower: Lowering, call: Call, least: float | None, most: float | None, *, at_edges: bool
 ) -> Path:
-    r"""Append a clipped ramp: two gates and a source.
+    r"""Append a clipped ramp: two gates and a source; a ReLU if it is cut at 0 alone.
 
     .. math:: \min(\max(q, a), b) = a + 1\{q > a\} (q - a) - 1\{q > b\} (q - b)
 
     Args:
         lower: Network so far.
         call: Operation.
-        least: a; None for none, where the first two terms are q.
-        most: b; None for none.
+        least: a; None or infinite for none, where the first two terms are q.
+        most: b; None or infinite for none.
         at_edges: True if torch's derivative at a and at b is 1, False if it is 0.
     """
     q = lower.path(call, call["self"])
     if any(isinstance(edge, Path | Static | Mask) for edge in (least, most)):
         raise lower.refuse(call, "its edges are tensors; only numbers can be read")
+    least, most = (None if e is None or math.isinf(e) else e for e in (least, most))
+    if least is None and most is None:
+        return q
+    if least == 0 and most is None:
+        return _own(lower, call, q, "self", ties="one" if at_edges else "zero")
     if least is not None and most is not None and not least < most:
         raise lower.refuse(call, f"its lower edge {least} is not below its upper edge {most}")
 
@@ -272,14 +276,25 @@ def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties
     return shaped(lower, call, total, kept)
 
 
-def multiplied_by_mask(lower: Lowering, call: Call, value: Path, mask: Mask) -> Path:
-    """Append a layer of gates that were computed as a tensor of their own."""
+def multiplied_by_mask(
+    lower: Lowering, call: Call, value: Path, mask: Mask, *, turned: bool = False
+) -> Path:
+    """Append a layer of gates that were computed as a tensor of their own.
+
+    Args:
+        lower: Network so far.
+        call: Operation.
+        value: What is gated.
+        mask: Gates.
+        turned: True if the gates are open where the mask is not.
+    """
     shape, name = value.shape, mask.graph_node
     own = mask.follows and mask.source is not None and mask.source == value.node
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         gates = values[name]
         lead = gates if gates.ndim == len(shape) + 1 else gates[None]
+        lead = lead.logical_not() if turned else lead
         return lead.expand(-1, *shape).detach()  # type: ignore[no-any-return]
 
     return lower.gate(
@@ -296,10 +311,42 @@ def multiplied_by_mask(lower: Lowering, call: Call, value: Path, mask: Mask) -> 
     )
 
 
-@rule("aten.where.self", "aten.where.ScalarOther")
+@rule("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
 def _where(lower: Lowering, call: Call) -> Lowered:
-    condition, chosen, other = call["condition"], call["self"], call["other"]
-    zero = (isinstance(other, Static) and not bool((other.value() != 0).any())) or other == 0
-    if isinstance(condition, Mask) and isinstance(chosen, Path) and zero and chosen.batch == 0:
-        return multiplied_by_mask(lower, call, chosen, condition)
-    raise lower.refuse(call, "only a choice between the data and 0 is a gate")
+    chosen, other = call["self"], call["other"]
+    turned = isinstance(other, Path)
+    kept, left = (other, chosen) if turned else (chosen, other)
+    if not isinstance(call["condition"], Mask) or not isinstance(kept, Path) or not _is_zero(left):
+        raise lower.refuse(
+            call, "only a choice between the data and 0, by a comparison of the data, is a gate"
+        )
+    return _kept_where(lower, call, kept, call["condition"], turned=turned)
+
+
+@rule(
+    "aten.masked_fill.Scalar", "aten.masked_fill_.Scalar",
+    "aten.masked_fill.Tensor", "aten.masked_fill_.Tensor",
+)  # fmt: skip
+def _masked_fill(lower: Lowering, call: Call) -> Lowered:
+    filled, mask, value = call["self"], call["mask"], call["value"]
+    if is_mask_arithmetic([filled, mask, value]):
+        return mask_of(call, [a for a in (filled, mask, value) if isinstance(a, Mask | Static)])
+    if not isinstance(mask, Mask) or not isinstance(filled, Path) or not _is_zero(value):
+        raise lower.refuse(
+            call, "only the data, filled with 0 by a comparison of the data, are gated"
+        )
+    return _kept_where(lower, call, filled, mask, turned=True)
+
+
+def _kept_where(lower: Lowering, call: Call, kept: Path, mask: Mask, *, turned: bool) -> Path:
+    if kept.batch != 0:
+        raise lower.refuse(call, "gates multiply a tensor whose batch axis is not the first")
+    assert call.shape is not None
+    kept = expanded(lower, call, kept, call.shape[1:])
+    return multiplied_by_mask(lower, call, kept, mask, turned=turned)
+
+
+def _is_zero(value: Any) -> bool:
+    if isinstance(value, Static):
+        return not value.trained and not bool((value.value() != 0).any())
+    return isinstance(value, int | float) and value == 0

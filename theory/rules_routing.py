@@ -77,6 +77,7 @@ def _cast(lower: Lowering, call: Call) -> Lowered:
     "aten.dropout_.default",
     "aten.feature_dropout.default",
     "aten.alpha_dropout.default",
+    "aten.feature_alpha_dropout.default",
 )
 def _dropout(lower: Lowering, call: Call) -> Lowered:
     if call["train"] and call["p"] != 0:
@@ -102,9 +103,9 @@ def _reshape(lower: Lowering, call: Call) -> Lowered:
 
 def _batch_after(lower: Lowering, call: Call, path: Path) -> int | None:
     """Return the axis that counts the examples after a reshape; None if it keeps none."""
-    shape, added = call.shape or (), call.arguments.get("dim")
+    shape = call.shape or ()
     if "unsqueeze" in call.operation:
-        return path.batch + (added % len(shape) <= path.batch)
+        return path.batch + int(call["dim"] % len(shape) <= path.batch)
     before = math.prod(path.shape[: path.batch])
     kept = [
         axis

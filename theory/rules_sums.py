@@ -94,7 +94,7 @@ def term(lower: Lowering, call: Call, added: Any, shape: tuple[int, ...], batch:
 def bias(lower: Lowering, call: Call, static: Static, shape: tuple[int, ...]) -> Path:
     """Append trained weights that are added at every position."""
     for axis in range(static.value().ndim):
-        if static.repeats(axis):
+        if static.value().shape[axis] > 1 and static.repeats(axis):
             static = static.view(lambda t, a=axis: t.narrow(a, 0, 1))  # type: ignore[misc]
     sizes = tuple(static.value().shape)
     if len(sizes) > len(shape):
