@@ -137,6 +137,24 @@ def test_what_adds_and_averages_is_the_same_in_graph_and_propagation(name: str) 
     assert torch.equal(*sides)
 
 
+class Sliced(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 3, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight[:2])
+
+
+def test_a_parameter_of_which_a_part_is_read_is_drawn_whole() -> None:
+    net = trace(Sliced(), torch.zeros(2, 3, dtype=torch.float64))
+    tried = FieldTrials(record(net), 0)[0]
+    assert [t.numel() for t in tried.parameters.values()] == [12]
+    sides = [tried.over.canonical(t) for t in (tried.graph_output, tried.output)]
+    assert bool(sides[0].any())
+    assert torch.equal(*sides)
+
+
 def rounded_up(x: Tensor) -> Tensor:
     return nn.functional.avg_pool1d(x, 2, ceil_mode=True)
 
