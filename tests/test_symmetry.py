@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from reluctant.models import make_conv, make_dgn, make_dlgn
 from reluctant.theory.gating import gate
+from reluctant.theory.labels import bits, scaled
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.rounding import output_bound
 from reluctant.theory.symmetry import ShiftSymmetry, orbit, rotate, shift_symmetry
@@ -376,3 +377,17 @@ def test_rotation_follows_its_formula() -> None:
     assert all(
         turned[0, i, j] == x[0, (i + 1) % 3, (j + 2) % 4] for i in range(3) for j in range(4)
     )
+
+
+def test_bits_are_equal_where_numbers_are() -> None:
+    numbers = torch.tensor([0.0, -0.0, 1e-300, 5e-324, 1.0, 1.0 + 2.0**-52], dtype=torch.float64)
+    found = bits(numbers).tolist()
+    assert found[0] == found[1] == 0
+    assert len(set(found)) == 5
+
+
+def test_entries_keep_their_label_under_a_factor_of_one_only() -> None:
+    labels = torch.tensor([[7, 7, 7]])
+    found = scaled(labels, torch.tensor([1.0, 2.0, 3.0]))[0].tolist()
+    assert found[0] == 7
+    assert len(set(found)) == 3

@@ -190,6 +190,18 @@ def test_a_kernel_of_absolute_values_is_the_kernel_where_nothing_is_negative() -
     assert bool((kernel_magnitude(net, x, gates) > rl.npk(net, x, gates=pair)).any())
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+def test_windows_padded_on_one_side_have_the_listed_paths() -> None:
+    module = nn.Conv1d(1, 2, 2, padding="same", bias=False).double()
+    integer_weights(module, seeded())
+    x = torch.randint(-3, 4, (3, 1, 5), generator=seeded()).double()
+    net = trace(module, x)
+    listed = rl.paths(net, x)
+    assert torch.equal(listed.output(), module(x))
+    assert len(listed) == rl.count_paths(net, x) == 2 * (4 * 2 + 1)
+    assert torch.equal(rl.npk(net, x, output=4), listed.kernel(4))
+
+
 def test_one_kernel_stands_for_all_outputs_of_a_dense_layer_and_of_no_other() -> None:
     module, x = integers(3, 4, 2)
     assert rl.npk(module, x).shape == (5, 5)

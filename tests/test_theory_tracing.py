@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import warnings
 from collections.abc import Callable
@@ -300,6 +301,17 @@ def test_tied_weights_are_keyed_by_identity() -> None:
         rl.npk(net, X)
     error = (rl.paths(net, X).output() - net.module(X)).abs()
     assert bool((error <= output_bound(net, X, net.gates(X))).all())
+
+
+def test_loggers_are_as_talkative_after_a_reading_as_before() -> None:
+    logger = logging.getLogger("torch.export")
+    before = logger.level
+    try:
+        logger.setLevel(logging.INFO)
+        trace(Spelled(F.relu), X)
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(before)
 
 
 def test_a_branch_that_feeds_only_gates_carries_no_paths() -> None:
