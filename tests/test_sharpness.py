@@ -9,7 +9,7 @@ from reluctant.properties.catalogue import select
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.sharpness import sharpness
-from reluctant.theory.verdicts import Need, Report
+from reluctant.theory.verdicts import Need, Report, Sharpness
 
 BY_NAME = {family.name: family for family in (*FAMILIES, *CONTROLS)}
 DENSE = [BY_NAME["FC"], BY_NAME["FC, biases"]]
@@ -60,6 +60,15 @@ def test_needs_survive_json() -> None:
     again = Report.from_json(report.to_json())
     assert again.sharpness[0].need is Need.NEEDED
     assert again.to_json() == report.to_json()
+
+
+def test_what_an_answer_rests_on_is_one_line() -> None:
+    assert Sharpness("s", "h", Need.NOT_SEEN, 3).seen == "3 networks without a failure"
+    assert Sharpness("s", "h", Need.NEVER_ALONE, 0).seen == ""
+    assert Sharpness("s", "h", Need.DEFINING, 0, reason="it has no chain").seen == "it has no chain"
+    found = sharpness(HADAMARD, needs.BIAS_FREE, families=DENSE)
+    assert found.counterexample is not None
+    assert found.seen == f"{found.subject}: {found.counterexample.summary}"
 
 
 def test_every_control_is_read_and_breaks_something() -> None:

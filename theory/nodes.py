@@ -51,7 +51,7 @@ class Constant(Node):
 
     value: Tensor
     magnitude: Tensor
-    is_input: bool = False
+    is_input: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
