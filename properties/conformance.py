@@ -17,6 +17,7 @@ from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
 from reluctant.properties.shrinking import Budget, shrunk
 from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
+from reluctant.theory.inputs import require_module
 from reluctant.theory.single import Inputs, joined, one_tensor
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.tracing import trace
@@ -79,6 +80,7 @@ def check(
         For each statement and trial a few forward passes; statements about kernels cost what
         :func:`reluctant.npk` costs for four examples.
     """
+    require_module(module)
     chosen = _chosen(statements)
     if effort not in TRIALS:
         raise InputError(f"effort must be one of {', '.join(TRIALS)}, got {effort!r}")
@@ -115,7 +117,14 @@ def check(
 
 
 def _chosen(statements: Iterable[str] | None) -> tuple[Statement, ...]:
-    wanted = [statements] if isinstance(statements, str) else statements
+    wanted: Any = statements
+    if wanted is not None:
+        is_one = isinstance(wanted, str) or not isinstance(wanted, Iterable)
+        wanted = [wanted] if is_one else list(wanted)
+    for name in wanted or ():
+        if not isinstance(name, str):
+            came = f"one itself; pass {name.id!r}" if isinstance(name, Statement) else repr(name)
+            raise InputError(f"statements are named by identifiers or prefixes, got {came}")
     chosen = select(wanted)
     if not chosen:
         raise InputError("no statement is named; leave out the choice to try all of them")

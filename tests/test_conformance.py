@@ -175,6 +175,10 @@ def test_a_fault_names_the_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"statements": []}, "no statement is named"),
         ({"statements": ["dual.homogenous"]}, "did you mean dual.homogeneous"),
+        ({"statements": [3]}, "identifiers or prefixes, got 3"),
+        ({"statements": 3}, "identifiers or prefixes, got 3"),
+        ({"statements": [catalogue.select(["dual.psd"])[0]]}, r"got one itself; pass 'dual\.psd'"),
+        ({"statements": catalogue.select(["dual.psd"])[0]}, r"got one itself; pass 'dual\.psd'"),
         ({"effort": "heroic"}, "effort must be one of quick, default, thorough, got 'heroic'"),
         ({"seed": -1}, r"the seed must lie in 0 \.\.\. 2\*\*63 - 1, got -1"),
         ({"seed": 2**63}, "the seed must lie in"),

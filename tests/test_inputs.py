@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -39,9 +40,12 @@ FUNCTIONS: dict[str, Callable[[nn.Module, Tensor], Any]] = {
     "ntk": rl.ntk,
     "check": checked,
 }
+PLAIN = {name: FUNCTIONS[name] for name in ("trace", "npk", "count_paths", "ntk", "check")}
 LATER: dict[str, Callable[[nn.Module, Tensor], Any]] = {
     "the gates of a path network": lambda m, x: rl.trace(m, X).gates(x),
     "the kernel of a path network": lambda m, x: rl.npk(rl.trace(m, X), x),
+    "the count of a path network": lambda m, x: rl.count_paths(rl.trace(m, X), x),
+    "the tangent kernel of a path network": lambda m, x: rl.ntk(rl.trace(m, X), x),
     "second inputs of npk": lambda m, x: rl.npk(m, X, x),
     "second inputs of ntk": lambda m, x: rl.ntk(m, X, x),
     "data of check": lambda m, x: rl.check(m, X, ["dual.psd"], data=x, effort="quick"),
@@ -56,7 +60,135 @@ INPUTS: dict[str, tuple[Tensor, str]] = {
     "nan": (X * torch.tensor([[1.0], [float("nan")]]), "NaN or infinite values, first in row 1"),
     "inf": (X / 0, "NaN or infinite values, first in row 0"),
     "meta device": (X.to("meta"), "the meta device, which holds no numbers"),
+    "sparse": (X.to_sparse(), r"the layout torch\.sparse_coo; make it dense"),
+    "float8": (X.to(torch.float8_e4m3fn), r"is torch\.float8_e4m3fn, in which .* convert it"),
 }
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *LATER])
+def test_what_is_no_tensor_is_refused_in_one_line(name: str) -> None:
+    function = {**FUNCTIONS, **LATER}[name]
+    optional = {"second inputs of npk", "second inputs of ntk", "data of check"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch says that these are a prototype
+        nested = torch.nested.nested_tensor([X[0], X[1, :2]])
+    wrong: list[tuple[Any, str]] = [(nested, "is a nested tensor; make examples of one shape")]
+    if name not in optional:
+        wrong += [(None, "got NoneType"), (3.0, "got float"), ("x", "got str")]
+    for inputs, message in wrong:
+        with pytest.raises(rl.InputError, match=message) as caught:
+            function(make_module(), inputs)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (None, "expected a torch.nn.Module, got NoneType"),
+        ("net", "expected a torch.nn.Module, got str"),
+        (3, "expected a torch.nn.Module, got int"),
+        (nn.Identity, "got the class Identity; make one of it first"),
+    ],
+)
+def test_what_is_no_module_is_refused_in_one_line(name: str, bad: Any, message: str) -> None:
+    with pytest.raises(rl.InputError, match=message):
+        PLAIN[name](bad, X)
+
+
+def test_a_path_network_has_a_tangent_kernel_and_is_checked_by_its_module() -> None:
+    module = make_module()
+    net = rl.trace(module, X)
+    assert torch.equal(rl.ntk(net, X), rl.ntk(module, X))
+    assert torch.equal(rl.ntk(net, X[:1], X), rl.ntk(module, X[:1], X))
+    assert rl.count_paths(net, X[:1]) == rl.count_paths(net, -X) == 24
+    with pytest.raises(rl.InputError, match=r"got PathNetwork; pass its module, net\.module"):
+        checked(net, X)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", [rl.npk, rl.nngp_law, rl.ntk_law, rl.count_paths])
+def test_outputs_are_numbers(call: Callable[..., Any]) -> None:
+    for output, message in (
+        ("a", "number of an output coordinate, got 'a'; the network has 2 of them"),
+        (1.0, r"number of an output coordinate, got 1\.0"),
+        (2, "output 2 does not exist: the network has 2 output coordinates"),
+        (-3, "output -3 does not exist"),
+    ):
+        with pytest.raises(rl.InputError, match=message):
+            call(make_module(), X, output=output)
+    assert call(make_module(), X, output=-1) is not None
+
+
+@pytest.mark.parametrize("call", [rl.nngp_law, rl.ntk_law])
+@pytest.mark.parametrize("variance", ["a", "1", [1, 2], None, torch.ones(2), {"0.weight": "a"}])
+def test_variances_are_numbers(call: Callable[..., Any], variance: Any) -> None:
+    if isinstance(variance, dict):
+        variance = {"2.weight": 1.0, **variance}
+    with pytest.raises(rl.InputError, match="variance must be a number, or a mapping that gives"):
+        call(make_module(), X, variance=variance)
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rand_like(x)
+
+
+@pytest.mark.parametrize(
+    ("noise", "message"),
+    [
+        (nn.Dropout(), r"^1 \(Dropout\) draws at random in training mode.*module\.eval\(\)"),
+        (nn.RReLU(), r"^1 \(RReLU\) draws at random in training mode.*module\.eval\(\)"),
+        (Noisy(), "the module draws at random when it runs"),
+    ],
+)
+def test_a_module_that_draws_has_no_tangent_kernel(noise: nn.Module, message: str) -> None:
+    module = nn.Sequential(make_module(), noise)
+    state = torch.get_rng_state()
+    with pytest.raises(rl.InputError, match=message):
+        rl.ntk(module, X)
+    assert torch.equal(torch.get_rng_state(), state)
+    if not isinstance(noise, Noisy):
+        assert rl.ntk(module.eval(), X).shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_autocast_is_named(name: str) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        PLAIN[name](make_module(), X)  # in float64 it changes nothing
+        with pytest.raises(rl.InputError, match=r"torch\.autocast is on.* torch\.bfloat16"):
+            PLAIN[name](make_module().float(), X.float())
+
+
+class Holding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = make_module().float()
+
+
+class Casting(Holding):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output: Tensor = self.net(x)
+        return output.float()
+
+
+class Choosing(Holding):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.net(x)
+        chosen: Tensor = torch.cond(h.sum() > 0, torch.relu, torch.neg, (h,))
+        return chosen
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Casting, r"torch\.autocast computes a part of the module in another type; leave it out"),
+        (Choosing, r"test_inputs\.py:\d+: cond .* the data choose one of its branches"),
+    ],
+)
+def test_parts_with_a_graph_of_their_own_are_named(kind: type[Holding], message: str) -> None:
+    with pytest.raises(rl.UnsupportedOperation, match=message):
+        rl.trace(kind(), X.float())
 
 
 @pytest.mark.parametrize("bad", INPUTS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import SupportsFloat
 
 import torch
 from jaxtyping import Float
@@ -14,6 +16,7 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.images import Image, Term, images, origins
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates, Reindex, Sum, Weighted
+from reluctant.theory.operands import check_batch, check_output
 from reluctant.theory.operators import Bias, Dense
 from reluctant.theory.propagation import Plan, make_plan, propagate
 from reluctant.theory.tracing import trace
@@ -30,12 +33,7 @@ def network_at(module: nn.Module | PathNetwork, x: Tensor) -> PathNetwork:
     """
     if not isinstance(module, PathNetwork):
         return trace(module, x)
-    if tuple(x.shape[1:]) != module.input_shape:
-        came = tuple(x.shape)
-        raise InputError(
-            f"this path network reads examples of shape {module.input_shape}, got {came}; "
-            "trace the module at that shape"
-        )
+    check_batch(module, x)
     return module.at(x)
 
 
@@ -57,13 +55,23 @@ def variances_of(net: PathNetwork, variance: Variance) -> dict[str, float]:
             raise InputError(
                 f"no variance is given for {', '.join(missing)}; give one for every parameter on a path"
             )
-        values = {name: float(variance[name]) for name in names}
+        values = {name: _number(variance[name]) for name in names}
     else:
-        values = dict.fromkeys(names, float(variance))
+        values = dict.fromkeys(names, _number(variance))
     for name, value in values.items():
         if not 0.0 <= value < float("inf"):
             raise InputError(f"the variance of {name} must be finite and at least 0, got {value}")
     return values
+
+
+def _number(variance: object) -> float:
+    if isinstance(variance, SupportsFloat):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # arrays of several numbers
+            return float(variance)
+    raise InputError(
+        "variance must be a number, or a mapping that gives one for each parameter by name, got "
+        f"{variance!r}"
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,11 +204,7 @@ def _block(plan: Plan, present: Mapping[int, Image]) -> int:
 def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:
     """Return the output coordinates to compute, and whether the first stands for all."""
     if output is not None:
-        if not -net.output_size <= output < net.output_size:
-            raise InputError(
-                f"output {output} does not exist: the network has {net.output_size} output coordinates"
-            )
-        return torch.tensor([output % net.output_size]), False
+        return torch.tensor([check_output(net, output)]), False
     if outputs_share_a_kernel(net):
         return torch.tensor([0]), True
     return torch.arange(net.output_size), False

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Input, Sum, Weighted
+from reluctant.theory.operands import check_batch, check_output
 from reluctant.theory.tracing import trace
 
 
@@ -30,12 +31,15 @@ def count_paths(
 
     Args:
         module: Module, or a network traced at the shape of the example.
-        example: Inputs of the wanted shape, (n, \*input); their values do not matter.
+        example: Inputs of the wanted shape, (n, \*input); the count does not depend on their values.
         sources: True adds the paths from biases and from constants that are not inputs.
         output: Output coordinate (flattened) at which the paths end; None adds over all.
 
     Returns:
         The exact number. A max pooling counts every entry of its window.
+
+    Raises:
+        InputError: If the example is no batch of the module's shape, or there is no such output.
 
     Cost:
         One float64 forward pass of one example for every 30 bits or so of the count.
@@ -43,7 +47,10 @@ def count_paths(
     Source:
         npf, definition 3 and section 3; dlgn, table of path counts.
     """
+    if isinstance(module, PathNetwork):
+        check_batch(module, example)
     net = module if isinstance(module, PathNetwork) else trace(module, example)
+    wanted = None if output is None else check_output(net, output)
     bound, fan = _bounds(net)
     x = torch.ones(1, *net.input_shape, dtype=torch.float64, device=net.program.device)
     weights = [torch.ones(w.shape, dtype=torch.float64, device=x.device) for w in net.weights]
@@ -63,7 +70,7 @@ def count_paths(
         if math.prod(moduli) > bound:
             break
     counts = [_combine(moduli, [row[k] for row in residues]) for k in range(net.output_size)]
-    return counts[output] if output is not None else sum(counts)
+    return sum(counts) if wanted is None else counts[wanted]
 
 
 def rough_count(net: PathNetwork, *, sources: bool = True) -> float:

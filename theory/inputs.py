@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from reluctant.theory.errors import InputError, ReluctantError
 from reluctant.theory.places import first_line, user_frame
 
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def check_example(example: object, what: str = "the example") -> None:
     """Raise unless inputs are a batch of finite floating-point numbers.
@@ -29,6 +31,18 @@ def check_example(example: object, what: str = "the example") -> None:
         raise InputError(
             f"{what} must be floating point, got {example.dtype}; convert it, for instance with .double()"
         )
+    if example.dtype not in _TYPES:
+        raise InputError(
+            f"{what} is {example.dtype}, in which torch cannot compute; convert it, for instance with .float()"
+        )
+    if example.is_nested:
+        raise InputError(
+            f"{what} is a nested tensor; make examples of one shape, for instance with to_padded_tensor(0.0)"
+        )
+    if example.layout != torch.strided:
+        raise InputError(
+            f"{what} has the layout {example.layout}; make it dense, for instance with .to_dense()"
+        )
     if example.ndim == 0 or example.shape[0] == 0:
         raise InputError(
             f"{what} has shape {tuple(example.shape)}; it needs a batch axis with at least one example"
@@ -45,14 +59,35 @@ def check_example(example: object, what: str = "the example") -> None:
         )
 
 
+def require_module(module: object) -> None:
+    """Raise unless an argument is a module.
+
+    Raises:
+        InputError: Says what came instead, and what to do.
+    """
+    if isinstance(module, type):
+        raise InputError(
+            f"expected a torch.nn.Module, got the class {module.__name__}; make one of it first"
+        )
+    if not isinstance(module, nn.Module):
+        kind = type(module).__name__
+        remedy = "; pass its module, net.module" if kind == "PathNetwork" else ""
+        raise InputError(f"expected a torch.nn.Module, got {kind}{remedy}")
+
+
 def check_module(module: nn.Module, example: Tensor) -> None:
     """Raise unless a module's tensors have values, and the example's type and device.
 
     Raises:
-        InputError: Names the first parameter, buffer or batch norm that is in the way.
+        InputError: Names the first parameter, buffer or batch norm that is in the way, or autocast.
     """
-    if not isinstance(module, nn.Module):
-        raise InputError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    require_module(module)
+    kind = example.device.type
+    if torch.is_autocast_enabled(kind) and example.dtype != torch.float64:
+        raise InputError(
+            f"torch.autocast is on, so that the module computes in {torch.get_autocast_dtype(kind)} "
+            f"and not in the example's {example.dtype}; call from outside of the autocast block"
+        )
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError("a ScriptModule cannot be exported; pass the original nn.Module")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:

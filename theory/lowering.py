@@ -35,7 +35,7 @@ from reluctant.theory.nodes import (
     Weight,
     Weighted,
 )
-from reluctant.theory.operations import CREATORS, MOVES, PIECEWISE_LINEAR, WEIGHTED
+from reluctant.theory.operations import CREATORS, MOVES, PIECEWISE_LINEAR, SUBGRAPHS, WEIGHTED
 from reluctant.theory.replay import Probe
 
 Rule = Callable[["Lowering", Call], Lowered]
@@ -203,6 +203,8 @@ class Lowering:
 
     def lower(self, call: Call) -> Lowered:
         """Return what the call makes of its arguments."""
+        if call.operation in SUBGRAPHS:
+            return self._foreign(call)
         arguments = list(leaves(call.arguments))
         known = RULES.get(call.operation)
         for argument in arguments:
@@ -222,7 +224,7 @@ class Lowering:
             return Unreadable(error if error.operation else self.refuse(call, str(error)))
 
     def _foreign(self, call: Call) -> Unreadable:
-        why = "it is neither linear in the data nor a gate"
+        why = SUBGRAPHS.get(call.operation, "it is neither linear in the data nor a gate")
         if "prelu" in call.operation:
             why = "its slopes are trained, and such gates are not read yet; use a leaky ReLU"
         elif call.operation in PIECEWISE_LINEAR:

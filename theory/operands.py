@@ -2,17 +2,55 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from reluctant.theory.errors import InputError
+from reluctant.theory.inputs import check_example
 from reluctant.theory.nodes import Gates
 
 if TYPE_CHECKING:
     from reluctant.theory.network import PathNetwork
+
+
+def check_batch(net: PathNetwork, x: Tensor) -> None:
+    """Raise unless x is a batch of inputs of the shape at which a network was read.
+
+    Args:
+        net: Network.
+        x: Inputs.
+
+    Raises:
+        InputError: Says what came instead.
+    """
+    check_example(x, "the input")
+    if tuple(x.shape[1:]) != net.input_shape:
+        raise InputError(
+            f"this path network reads examples of shape {net.input_shape}, got {tuple(x.shape)}; "
+            "trace the module at that shape"
+        )
+
+
+def check_output(net: PathNetwork, output: int) -> int:
+    """Return the number of an output coordinate, counted from 0.
+
+    Raises:
+        InputError: If it is no number, or there is no such output.
+    """
+    if not isinstance(output, SupportsIndex):
+        raise InputError(
+            f"output must be the number of an output coordinate, got {output!r}; the network has "
+            f"{net.output_size} of them"
+        )
+    if not -net.output_size <= operator.index(output) < net.output_size:
+        raise InputError(
+            f"output {output} does not exist: the network has {net.output_size} output coordinates"
+        )
+    return operator.index(output) % net.output_size
 
 
 def check_operands(

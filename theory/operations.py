@@ -38,3 +38,12 @@ PIECEWISE_LINEAR = {
     "aten.hardshrink.default", "aten.hardsigmoid.default", "aten.hardsigmoid_.default",
     "aten.clamp.Tensor", "aten.clamp_.Tensor", "aten.clamp_min.Tensor", "aten.clamp_max.Tensor",
 }  # fmt: skip
+# What runs a part of the graph of its own, and why that cannot be read.
+SUBGRAPHS = {
+    "cond": "the values of the data choose one of its branches, so it is no path network; use "
+    "torch.where or gates",
+    "while_loop": "the values of the data decide how often it runs, so it is no path network; "
+    "repeat a fixed number of times",
+    "wrap_with_autocast": "torch.autocast computes a part of the module in another type; leave "
+    "it out of the forward",
+}

@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError
-from reluctant.theory.inputs import check_example, check_module, run_once
+from reluctant.theory.inputs import check_example, check_module, require_module, run_once
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
+from reluctant.theory.operands import check_batch
 from reluctant.theory.twins import differentiable, twin
 
 
 def ntk(
-    module: nn.Module,
+    module: nn.Module | PathNetwork,
     x: Tensor,
     y: Tensor | None = None,
     *,
@@ -30,8 +31,8 @@ def ntk(
     0.
 
     Args:
-        module: Any module, left as it is. Its mode counts (call ``eval()`` before if it has batch
-            norm or dropout).
+        module: Any module, left as it is, or a network traced at the shape of x. Its mode counts
+            (call ``eval()`` before if it has batch norm or dropout).
         x: Inputs, shape (n, \*input).
         y: Second inputs, shape (m, \*input); x again if None.
         parameters: Names of the parameters θ; all of them if None, whether they are to be trained
@@ -41,18 +42,24 @@ def ntk(
         K, shape (n, m), in the module's type.
 
     Raises:
-        InputError: If a name is unknown, or if the module cannot be run on the inputs.
+        InputError: If a name is unknown, or if the module cannot be run on the inputs, or draws at
+            random.
 
     Cost:
         One backward pass an example and output; memory of one gradient an example and output.
     """
+    given = {"x": x} if y is None else {"x": x, "y": y}
+    for name, inputs in given.items():
+        check_example(inputs, name)
+        if isinstance(module, PathNetwork):
+            check_batch(module, inputs)
+    module = module.module if isinstance(module, PathNetwork) else module
+    require_module(module)
     module = twin(module)
     with differentiable():
-        for inputs in (x, y):
-            if inputs is not None:
-                check_example(inputs)
-                check_module(module, inputs)
-                run_once(module, inputs.clone())
+        for inputs in given.values():
+            check_module(module, inputs)
+            _require_no_chance(module, inputs)
         left = _gradients(module, x, parameters)
         right = left if y is None else _gradients(module, y, parameters)
         return torch.einsum("nop,mop->nm", left, right)
@@ -88,6 +95,7 @@ def batch_gradients(
 
 def _chosen(module: nn.Module, names: Sequence[str] | None) -> list[nn.Parameter]:
     known = dict(module.named_parameters())
+    names = [names] if isinstance(names, str) else names
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise InputError(
@@ -96,20 +104,40 @@ def _chosen(module: nn.Module, names: Sequence[str] | None) -> list[nn.Parameter
     return [known[name] for name in (known if names is None else names)]
 
 
+def _require_no_chance(module: nn.Module, x: Tensor) -> None:
+    """Run a module, and raise if that took numbers from torch's generators."""
+
+    def generators() -> list[Tensor]:
+        return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
+    devices = [x.device] if x.is_cuda else []
+    with torch.random.fork_rng(devices):
+        before = generators()
+        run_once(module, x)
+        if all(torch.equal(was, now) for was, now in zip(before, generators(), strict=True)):
+            return
+    for name, part in module.named_modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd | nn.RReLU) and part.training:
+            kind = type(part).__name__
+            raise InputError(
+                f"{f'{name} ({kind})' if name else kind} draws at random in training mode, where "
+                "every run has another kernel; call module.eval()"
+            )
+    raise InputError(
+        "the module draws at random when it runs, so that every run has another kernel; call "
+        "module.eval(), or draw before and keep what was drawn"
+    )
+
+
 def _gradients(module: nn.Module, x: Tensor, names: Sequence[str] | None) -> Tensor:
     """Return the gradient of every output at every example, shape (n, outputs, parameters)."""
     chosen = _chosen(module, names)
-    wanted = [p.requires_grad for p in chosen]
+    for parameter in chosen:
+        parameter.requires_grad_(True)
     rows = []
-    try:
-        for parameter in chosen:
-            parameter.requires_grad_(True)
-        for example in x:
-            output = module(example[None].clone()).flatten()
-            rows.append(torch.stack([_gradient(value, chosen) for value in output]))
-    finally:
-        for parameter, before in zip(chosen, wanted, strict=True):
-            parameter.requires_grad_(before)
+    for example in x:
+        output = module(example[None].clone()).flatten()
+        rows.append(torch.stack([_gradient(value, chosen) for value in output]))
     return torch.stack(rows)
 
 
