@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from math import comb, prod
 
@@ -26,10 +27,23 @@ def _with_a_flip(trial: Trial) -> list[Tensor]:
     return [1 - g if k == first else g for k, g in enumerate(trial.gates)]
 
 
+def _as_it_is(trial: Trial) -> Tensor:
+    return trial.output
+
+
+def _in_training_mode(trial: Trial) -> Tensor:
+    """Return outputs whose batch norms take their statistics from the batch."""
+    training = copy.deepcopy(trial.module).train()
+    with torch.no_grad():
+        output: Tensor = training(trial.x.clone())
+    return output.double().reshape(trial.output.shape)
+
+
 def output_is_feature_times_value(
     trial: Trial,
     gates: Callable[[Trial], list[Tensor]] = _recorded,
     data: Callable[[Tensor], Tensor] = torch.clone,
+    output: Callable[[Trial], Tensor] = _as_it_is,
 ) -> Sequence[Comparison]:
     """Compare the module's own output with ⟨φ(x), v⟩."""
     net, recorded, x = trial.net, gates(trial), data(trial.x)
@@ -44,7 +58,7 @@ def output_is_feature_times_value(
     else:
         right = net.forward(x.double(), recorded, trial.weights).reshape(x.shape[0], -1)
         what = "module against paths with recorded gates"
-    return [Comparison(trial.output, right, bound, kind, what=what)]
+    return [Comparison(output(trial), right, bound, kind, what=what)]
 
 
 INNER_PRODUCT = Statement(
@@ -58,6 +72,7 @@ INNER_PRODUCT = Statement(
     mutants=(
         Mutant("one layer of gates flipped", {"gates": _with_a_flip}),
         Mutant("the input's factor left out of φ", {"data": torch.ones_like}),
+        Mutant("batch norm in training mode", {"output": _in_training_mode}),
     ),
     controls="GELU, softmax attention and batch norm in training mode are refused by name.",
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import pair_underflow, spectral_tolerance
@@ -47,16 +47,38 @@ def _gates_alone(listed: Paths) -> Tensor:
     return replace(listed, x=torch.ones_like(listed.x)).bundle_features
 
 
+class _SumOfLogits(nn.Module):
+    """Add up the outputs of a module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.module(x)
+        return output.flatten(1).sum(1, keepdim=True)
+
+
+def _traced_over_outputs(trial: Trial, names: list[str]) -> Tensor:
+    return ntk(trial.module, trial.x, parameters=names)
+
+
+def _of_the_sum_of_logits(trial: Trial, names: list[str]) -> Tensor:
+    summed = _SumOfLogits(trial.module)
+    return ntk(summed, trial.x, parameters=[f"module.{name}" for name in names])
+
+
 def ntk_factors_through_the_values(
     trial: Trial,
     value_kernel_of: Callable[[Tensor], Tensor] = _tangent_gram,
     features: Callable[[Paths], Tensor] = _features,
+    tangent: Callable[[Trial, list[str]], Tensor] = _traced_over_outputs,
 ) -> Sequence[Comparison]:
     """Compare the module's own tangent kernel with Φᵀ (∇vᵀ∇v) Φ, bundles listed."""
     listed = few_paths(trial)
     rows, magnitude = value_tangents(listed)
     names = sorted({w.name for w in trial.net.weights})
-    left = ntk(trial.module, trial.x, parameters=names).double()
+    left = tangent(trial, names).double()
     phi = features(listed)
     right, size = torch.zeros_like(left), torch.zeros_like(left)
     for o in range(trial.output.shape[1]):
@@ -91,6 +113,9 @@ NTK_FACTOR = Statement(
     mutants=(
         Mutant("paths taken as independent", {"value_kernel_of": _tangent_norms}),
         Mutant("the input's factor left out of Φ", {"features": _gates_alone}),
+        Mutant(
+            "the sum of the outputs for the trace over them", {"tangent": _of_the_sum_of_logits}
+        ),
     ),
     controls="Learnt soft gates; ties with half gradients.",
 )
