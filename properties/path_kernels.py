@@ -43,7 +43,7 @@ def npk_is_a_hadamard_product(
     """Compare the propagated kernel with Σ ⊙ Λ."""
     chain = dense_chain(trial.net)
     assert chain is not None
-    bound, kind = kernel_tolerance(trial.net, trial.x, trial.gates)
+    bound, kind = kernel_tolerance(trial.net, trial.x, trial.gates, output=0)
     left = npk(trial.net, trial.x, output=0)
     overlap = gate_overlap(layers(trial, chain), chain.hidden)
     right = input_gram(trial.net, trial.x) * overlap

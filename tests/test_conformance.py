@@ -257,18 +257,31 @@ class Flattened(nn.Module):
         return self.body(x)[:, 0]
 
 
+class Shifted(nn.Module):
+    """Add one trained number to all outputs, so that their kernels differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.shift = make_module(), nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.body(x) + self.shift
+        return output
+
+
 @pytest.mark.parametrize(
     "module",
     [
         nn.Identity(),
         nn.ReLU(),
         Flattened().double(),
+        Shifted(),
         nn.Sequential(
             nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 1)
         ).double(),
         make_module().requires_grad_(False),
     ],
-    ids=["identity", "relu", "scalar outputs", "weight norm", "frozen"],
+    ids=["identity", "relu", "scalar outputs", "shared shift", "weight norm", "frozen"],
 )
 def test_odd_modules_get_a_verdict_on_every_statement(module: nn.Module) -> None:
     report = rl.check(module, X, effort="quick")
