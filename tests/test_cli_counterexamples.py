@@ -86,6 +86,12 @@ def test_tensors_that_are_zero_are_only_named() -> None:
     assert lines == ["smallest example found: 1 = 0 is false", "b = [1, -2]", "all zeros: x, a"]
 
 
+def test_weights_may_be_words() -> None:
+    found = Counterexample("416/125 ≤ 16/5 is false", {"weights": "±σ", "x": [[1.0]]}, "again")
+    lines = list(tables._example(found))
+    assert lines[1:] == ["x = [[1]]", "weights = ±σ"]
+
+
 def test_many_numbers_are_described_by_those_that_are_not_zero() -> None:
     zeros = [[0.0] * 10 for _ in range(4)]
     assert tables._array([[1.0, -0.5], [0.0, 1e-9]]) == "[[1, -0.5], [0, 1e-09]]"

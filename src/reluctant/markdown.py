@@ -27,7 +27,7 @@ def markdown(report: Report, *, by_statement: bool, about: str = "") -> str:
         lines += _table(SUMMARY_HEADINGS, summary_rows(scores(report, report.mutants)))
     else:
         lines += _table(("statement", "verdict", "evidence", "reason"), map(_row, report))
-    lines += _examples(report)
+    lines += _examples(report, by_statement=by_statement)
     if report.mutants:
         rows = (
             (m.statement, m.mutant, str(m.trials), m.detail if m.killed else "NOT NOTICED")
@@ -54,11 +54,16 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     return verdict.statement, outcome, tried, "; ".join(reasons(verdict))
 
 
-def _examples(report: Report) -> Iterator[str]:
-    found = [v for v in report if v.counterexample is not None and v.counterexample.reproduce]
+def _examples(report: Report, *, by_statement: bool) -> Iterator[str]:
+    """Yield what refutes; by statement, the first example of each."""
+    found: dict[tuple[str, str], Verdict] = {}
+    for verdict in report:
+        if verdict.counterexample is not None and verdict.counterexample.reproduce:
+            place = "" if by_statement else verdict.subject
+            found.setdefault((verdict.statement, place), verdict)
     if found:
         yield from ("", "## Counterexamples")
-    for verdict in found:
+    for verdict in found.values():
         assert verdict.counterexample is not None
         yield from ("", f"**{escaped(verdict.statement)}** on {escaped(verdict.subject)}:", "")
         yield from ("```text", *reasons(verdict), verdict.counterexample.reproduce, "```")

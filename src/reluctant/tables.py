@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reluctant.theory.scores import Score, scores
@@ -267,7 +267,8 @@ def _example(found: Counterexample) -> Iterator[str]:
     entry = f" at entry {numbers['entry']}" if numbers.get("entry") else ""
     yield f"smallest example found: {found.summary}{entry}{place}"
     tensors = {"x": numbers["x"]} if "x" in numbers else {}
-    tensors |= numbers.get("weights", {})
+    weights = numbers.get("weights", {})
+    tensors |= weights if isinstance(weights, Mapping) else {"weights": weights}
     zeros = [name for name, values in tensors.items() if not any(_entries(values)[1].values())]
     for name, values in tensors.items():
         if name not in zeros:
