@@ -12,7 +12,7 @@ from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import judge
 from reluctant.properties.pools import pool
 from reluctant.properties.specimens import Family
-from reluctant.theory.errors import NotIdentified, TooManyPaths
+from reluctant.theory.errors import NotIdentified, ReluctantError, TooManyPaths
 from reluctant.theory.statements import CannotTry, Claim, Comparison, Hypothesis, Statement, Trial
 from reluctant.theory.verdicts import Need, Outcome, Sharpness
 
@@ -75,6 +75,7 @@ def _as_far_as_it_goes(claim: Claim) -> Claim:
         except (CannotTry, NotIdentified, TooManyPaths):
             raise
         except Exception as error:
-            raise CannotTry(f"{type(error).__name__}: {error}".rstrip(": ")) from error
+            known = isinstance(error, ReluctantError)
+            raise CannotTry(str(error) if known else "what it claims is not defined") from error
 
     return attempt
