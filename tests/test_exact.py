@@ -53,9 +53,20 @@ def test_theory_holds_on_drawn_networks(family: Family) -> None:
                 assert verdict.evidence.soundness_error <= ERROR
 
 
+# Statements of which no drawn network measures a violation, and why.
+UNMEASURED = {
+    "dual.inner-product": "it needs nothing",
+    "dual.path-count": "there is no formula to compare with",
+    "dual.relu-is-dgn": "a twin that can be made is the network, whatever its gates",
+    "dual.permute-units": "there are no units to move",
+    "dual.rescale": "there are no units to rescale",
+    "dual.frozen-gates-linear": "no family ties weights; a test of its own does",
+}
+
+
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda s: s.id)
 def test_it_holds_somewhere_and_differs_where_a_hypothesis_fails(statement: Statement) -> None:
-    seen = {Outcome.HOLDS: False, Outcome.NOT_IMPLIED: False}
+    seen = {Outcome.HOLDS: False, Outcome.NOT_IMPLIED: statement.id in UNMEASURED}
     for family in FAMILIES:
         for trials in specimens(family, 8):
             verdict = try_statement(statement, trials)
@@ -65,16 +76,7 @@ def test_it_holds_somewhere_and_differs_where_a_hypothesis_fails(statement: Stat
                 seen[Outcome.NOT_IMPLIED] = True
         if all(seen.values()):
             return
-    unmeasured = {
-        "dual.inner-product": "it needs nothing",
-        "dual.path-count": "there is no formula to compare with",
-        "dual.relu-is-dgn": "a twin that can be made is the network, whatever its gates",
-        "dual.permute-units": "there are no units to move",
-        "dual.rescale": "there are no units to rescale",
-        "dual.frozen-gates-linear": "no family ties weights; a test of its own does",
-    }
-    assert seen[Outcome.HOLDS]
-    assert statement.id in unmeasured, "no violation was measured"
+    raise AssertionError(f"not seen: {', '.join(o for o, found in seen.items() if not found)}")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor, fx
@@ -170,7 +170,7 @@ def value_of(item: Lowered) -> Any:
     return item.value()
 
 
-def number(value: float) -> Tensor:
+def number(value: SupportsFloat) -> Tensor:
     """Return a number of Python's as it is, whatever type torch would give it."""
     return torch.tensor(float(value), dtype=torch.float64)
 
