@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,12 +105,19 @@ def judge(
         return Judgement(
             Outcome.INCONCLUSIVE,
             comparisons,
-            reason=f"{blind.what}: the sample cannot tell the nearest wrong law; take more",
+            reason=f"{blind.what}: the sample cannot tell the nearest wrong law; {_remedy(blind)}",
         )
     if statement.kind is Kind.FALSE_AS_PRINTED:
         reason = "what is printed is false in general, but this example does not show it"
         return Judgement(Outcome.INCONCLUSIVE, comparisons, reason=reason)
     return Judgement(Outcome.HOLDS, comparisons)
+
+
+def _remedy(blind: Comparison) -> str:
+    """Say how large a sample could tell the nearest wrong law."""
+    if not math.isfinite(blind.needed_draws):
+        return "it is the same here, and no sample could"
+    return f"about {max(2, math.ceil(blind.needed_draws))} times as many draws would"
 
 
 def describe(comparison: Comparison) -> str:

@@ -77,6 +77,13 @@ def test_a_bound_of_half_the_gap_to_the_rival_is_blind() -> None:
     assert not compared([1.0, 1.0], [1.0, 1.0], 1.0).is_blind
 
 
+def test_the_draws_that_would_tell_the_rival_are_named() -> None:
+    rival = torch.tensor([3.0, 1.0], dtype=torch.float64)
+    assert compared([1.0, 1.0], [1.0, 1.0], 3.0, rival=rival).needed_draws == 9.0
+    assert compared([1.0, 1.0], [1.0, 1.0], 3.0, rival=torch.ones(2)).needed_draws == math.inf
+    assert compared([1.0, 1.0], [1.0, 1.0], 3.0).needed_draws == 0.0
+
+
 def test_a_written_file_can_be_read_by_all_and_its_folder_holds_nothing_else(
     tmp_path: Path,
 ) -> None:

@@ -108,11 +108,22 @@ class Comparison:
     @property
     def is_blind(self) -> bool:
         """Tell whether the bound is too wide to tell the nearest wrong value."""
+        return self.needed_draws >= 1.0
+
+    @property
+    def needed_draws(self) -> float:
+        """Return by what number of draws, in units of this sample's, the nearest wrong value is told.
+
+        Half-widths shrink with the root of the number of draws. Where they are less than half the
+        gap, the wrong value would be refuted but for the error probability. Infinite if there is no
+        gap, 0 if there is no wrong value.
+        """
         if self.rival is None:
-            return False
+            return 0.0
         gap = (self.rival.double() - self.right.double()).abs()
         bound = torch.as_tensor(self.bound, dtype=torch.float64).expand_as(gap)
-        return not bool((gap > 2 * bound).any())
+        short = torch.where(gap > 0, (2 * bound / gap) ** 2, math.inf)
+        return float(short.min()) if short.numel() else math.inf
 
     @property
     def residual(self) -> float:
