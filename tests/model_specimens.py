@@ -27,6 +27,17 @@ F64 = torch.float64
 Generator = torch.Generator
 
 
+class Part(nn.Module):
+    """Apply a function."""
+
+    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(x)
+
+
 def seeded(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
 

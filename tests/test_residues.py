@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from model_specimens import Part
 from torch import Tensor, nn
 
 from reluctant.properties.exact import FieldTrials, record
@@ -96,15 +97,6 @@ def test_the_rational_route_refuses_what_is_too_large() -> None:
         rational_output(net, x, [], net.weight_values())
     with pytest.raises(InputError, match="one input at a time, got 2"):
         rational_output(net, torch.zeros(2, 5000), [], net.weight_values())
-
-
-class Part(nn.Module):
-    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.part = part
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.part(x)
 
 
 LINEAR: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {

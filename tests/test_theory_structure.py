@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 import torch
-from model_specimens import integer_weights, seeded
+from model_specimens import Part, integer_weights, seeded
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,15 +38,6 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = torch.relu(self.first(x))
         return self.last(torch.relu(self.block(h)) + self.around(h))
-
-
-class Part(nn.Module):
-    def __init__(self, part: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.part = part
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.part(x)
 
 
 def chain(*widths: int, bias: bool = False) -> nn.Sequential:
