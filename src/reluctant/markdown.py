@@ -10,17 +10,14 @@ from reluctant.theory.scores import scores
 from reluctant.theory.verdicts import Report, Verdict
 
 
-def markdown(report: Report, *, by_statement: bool, about: str = "") -> str:
+def markdown(report: Report, *, by_statement: bool) -> str:
     """Return a report as Markdown: verdicts, what differs from theory, power and sharpness.
 
     Args:
         report: What was found.
         by_statement: One row a statement, else one row a verdict.
-        about: Command that made it.
     """
     lines = [f"# {escaped(report.subject)}", "", escaped(f"{summed_up(report)}.")]
-    if about:
-        lines += ["", f"Made by `{about}`."]
     lines += [f"\n{escaped(note)}" for note in report.notes]
     lines += ["", "## Verdicts", ""]
     if by_statement:
