@@ -81,10 +81,11 @@ def judge(
     except Exception as error:
         if not unmet:
             raise
+        why = first_line(error)[:-1] if str(error).strip() else "what it claims is not defined"
         return Judgement(
             Outcome.NOT_IMPLIED,
             unmet=unmet,
-            reason=f"the conclusion cannot be measured: {first_line(error)[:-1]}",
+            reason=f"the conclusion cannot be measured: {why}",
         )
     if unmet:
         return Judgement(Outcome.NOT_IMPLIED, comparisons, unmet)

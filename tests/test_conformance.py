@@ -102,6 +102,9 @@ def test_what_is_not_implied_says_what_became_of_the_conclusion() -> None:
     def raising(trial: Trial) -> Sequence[Comparison]:
         raise ValueError("no kernel here")
 
+    def silently_raising(trial: Trial) -> Sequence[Comparison]:
+        raise AssertionError
+
     def check(claim: Any, monkeypatch: pytest.MonkeyPatch) -> rl.Verdict:
         monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(claim),))
         (verdict,) = rl.check(make_module(bias=True), X, effort="quick")
@@ -118,6 +121,8 @@ def test_what_is_not_implied_says_what_became_of_the_conclusion() -> None:
         failed = check(raising, patch)
         assert failed.measured is None
         assert failed.remark == "not measured: the conclusion cannot be measured: no kernel here"
+        silent = check(silently_raising, patch)
+        assert silent.remark.endswith("cannot be measured: what it claims is not defined")
 
 
 def test_one_statement_that_cannot_be_tried_does_not_stop_the_others(
