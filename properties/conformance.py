@@ -22,7 +22,7 @@ from reluctant.theory.single import Inputs, joined, one_tensor
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.tracing import trace
 from reluctant.theory.twins import differentiable, twin
-from reluctant.theory.verdicts import Counterexample, Outcome, Report, Unmet, Verdict
+from reluctant.theory.verdicts import Counterexample, Outcome, Report, Tried, Unmet, Verdict
 
 _SEARCH = {"quick": Budget(100, 20.0), "default": Budget(), "thorough": Budget(2000, 300.0)}
 _SHOWN = 4096  # entries of a tensor that a counterexample carries
@@ -102,11 +102,11 @@ def check(
         net = trace(module, example)
         notes.extend(net.notes)
         trials = Trials(module, example.detach(), data, effort, seed)
-        large = at_full_size(net, example, seed)
+        large = at_full_size(net, example if trials.data is None else trials.data, seed)
         for k, statement in enumerate(chosen):
             if progress:
                 progress(statement.id, k, len(chosen))
-            exact = _exact(statement, large, subject)
+            exact = _exact(statement, large, trials, subject)
             settle(exact or _settle(statement, trials, subject, effort, again))
     except UnsupportedOperation as error:
         for statement in chosen[len(verdicts) :]:
@@ -139,16 +139,27 @@ def _call_again(has_data: bool, output: int | str | None, effort: Effort, seed: 
     )
 
 
-def _exact(statement: Statement, large: FieldTrials | None, subject: str) -> Verdict | None:
+def _exact(
+    statement: Statement, large: FieldTrials | None, trials: Trials, subject: str
+) -> Verdict | None:
     """Try a statement on a large network modulo primes; None if that comes to no verdict."""
     if large is None or statement.modular is None:
         return None
     verdict = try_statement(statement, large, subject=subject)
-    return None if verdict.outcome is Outcome.INCONCLUSIVE else verdict
+    if verdict.outcome is Outcome.INCONCLUSIVE:
+        return None
+    return _counted(verdict, trials.recorded(large.recording.data))
+
+
+def _counted(verdict: Verdict, inputs: Tried) -> Verdict:
+    """Say on how many inputs a verdict was reached."""
+    if verdict.evidence is None:
+        return verdict
+    return replace(verdict, evidence=replace(verdict.evidence, inputs=inputs))
 
 
 def _settle(
-    statement: Statement, trials: Iterable[Trial], subject: str, effort: Effort, again: Again
+    statement: Statement, trials: Trials, subject: str, effort: Effort, again: Again
 ) -> Verdict:
     tally, started, wanted = Tally(statement), time.perf_counter(), TRIALS[effort]
     for trial in trials:
@@ -169,6 +180,8 @@ def _settle(
         if held + dead < len(tally.judgements) or held >= max(wanted, min(LIVE, held + dead)):
             break
     verdict = tally.verdict(subject, statement.expected, time.perf_counter() - started)
+    own = Tried(own_networks=True) if statement.draws_networks else None
+    verdict = _counted(verdict, own or trials.tried(len(tally.judgements)))
     if verdict.outcome is Outcome.REFUTED:
         return replace(verdict, measured=tally.judgements[-1].measured)
     if verdict.outcome is Outcome.NOT_IMPLIED:  # information: theory claims nothing here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
@@ -12,6 +13,7 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
 from reluctant.theory.statements import Trial, error_share
 from reluctant.theory.twins import twin
+from reluctant.theory.verdicts import Tried
 
 Effort = Literal["quick", "default", "thorough"]
 TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
@@ -33,7 +35,9 @@ class Trials:
         if self.data is not None:
             _require_range(self.data, "the data tensor")
         self.generator = torch.Generator().manual_seed(seed)
+        self.order = torch.randperm(self._size, generator=torch.Generator().manual_seed(seed))
         self.drawn: list[Trial] = []
+        self.origins: list[dict[bytes, str]] = []
 
     def __iter__(self) -> Iterator[Trial]:
         for k in range(_SPARE * TRIALS[self.effort]):
@@ -41,30 +45,59 @@ class Trials:
                 self.drawn.append(self._draw(k))
             yield self.drawn[k]
 
+    def tried(self, count: int) -> Tried:
+        """Count the distinct inputs of the first trials, by where they come from.
+
+        Args:
+            count: Number of trials.
+        """
+        found = {row: origin for rows in self.origins[:count] for row, origin in rows.items()}
+        counts = Counter(found.values())
+        return Tried(counts["data"], self._size, counts["example"], counts["drawn"])
+
+    def recorded(self, x: Tensor) -> Tried:
+        """Count the distinct ones of inputs, taken from the data or else from the example.
+
+        Args:
+            x: Inputs at which gates were recorded.
+        """
+        count = len(x.unique(dim=0))
+        return Tried(example=count) if self.data is None else Tried(count, self._size)
+
+    @property
+    def _size(self) -> int:
+        return 0 if self.data is None else len(self.data)
+
     def _draw(self, k: int) -> Trial:
-        x = _inputs(self.example, self.data, k, self.generator)
+        x, origins = self._inputs(k)
+        rows = (row.tobytes() for row in (x.detach().double().cpu() + 0.0).numpy())
+        self.origins.append(dict(zip(rows, origins, strict=True)))
         subject = self.module if k % 2 == 0 else _redrawn(self.module, self.generator)
         generator = torch.Generator().manual_seed(self.seed + k)
         return Trial(
             subject, x, generator, work=_WORK[self.effort], error_probability=error_share(k)
         )
 
+    def _inputs(self, k: int) -> tuple[Tensor, list[str]]:
+        """Return four inputs and where they come from.
 
-def _inputs(example: Tensor, data: Tensor | None, k: int, generator: torch.Generator) -> Tensor:
-    """Return four inputs: given ones first, then drawn ones; integers every third time, so that ties occur."""
-    if data is not None:
-        order = torch.randperm(len(data), generator=generator)
-        return data[order.repeat(-(-_EXAMPLES // len(data)))[:_EXAMPLES].to(data.device)]
-    drawn = torch.randn(_EXAMPLES, *example.shape[1:], generator=generator, dtype=torch.float64).to(
-        example
-    )
-    spread = float(example.double().std()) if example.numel() > 1 else 0.0
-    drawn = drawn * (spread or 1.0) + float(example.double().mean())
-    if k % 3 == 2:
-        return torch.round(2 * drawn / (spread or 1.0))
-    given = example[:_EXAMPLES]
-    useful = k == 0 and bool(given.any())
-    return torch.cat([given, drawn[len(given) :]]) if useful else drawn
+        All data come before any comes again. Without data it is the example, then drawn inputs, of
+        integers every third time, so that ties occur.
+        """
+        if self.data is not None:
+            places = torch.arange(_EXAMPLES * k, _EXAMPLES * (k + 1)) % self._size
+            return self.data[self.order[places].to(self.data.device)], ["data"] * _EXAMPLES
+        example = self.example
+        drawn = torch.randn(
+            _EXAMPLES, *example.shape[1:], generator=self.generator, dtype=torch.float64
+        ).to(example)
+        spread = float(example.double().std()) if example.numel() > 1 else 0.0
+        drawn = drawn * (spread or 1.0) + float(example.double().mean())
+        if k % 3 == 2:
+            return torch.round(2 * drawn / (spread or 1.0)), ["drawn"] * _EXAMPLES
+        given = example[:_EXAMPLES] if k == 0 and bool(example[:_EXAMPLES].any()) else example[:0]
+        rest = drawn[len(given) :]
+        return torch.cat([given, rest]), ["example"] * len(given) + ["drawn"] * len(rest)
 
 
 def _usable(data: Tensor, example: Tensor) -> Tensor:

@@ -230,6 +230,56 @@ def test_trials_take_different_rows_of_the_data() -> None:
         assert [x.tolist() for x in seen] == [data[:1].tolist() * 4] * 3
 
 
+@pytest.mark.parametrize(
+    ("rows", "effort", "expected"),
+    [
+        (None, "default", "inputs: 2 example, 10 drawn"),
+        (6, "quick", "inputs: 4 of 6 data"),
+        (30, "default", "inputs: 12 of 30 data"),
+        (30, "thorough", "inputs: 30 of 30 data"),
+        (50, "thorough", "inputs: 40 of 50 data"),
+    ],
+)
+def test_a_verdict_says_on_how_many_inputs_it_was_reached(
+    monkeypatch: pytest.MonkeyPatch, rows: int | None, effort: str, expected: str
+) -> None:
+    seen: list[list[float]] = []
+
+    def spy(trial: Trial) -> Sequence[Comparison]:
+        seen.extend(trial.x.tolist())
+        return [Comparison(trial.x, trial.x, 0.0, EvidenceKind.EXACT)]
+
+    monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(spy),))
+    data = None if rows is None else torch.arange(1.0, 3 * rows + 1).double().reshape(-1, 3)
+    (verdict,) = rl.check(make_module(), X, data=data, effort=effort)  # type: ignore[arg-type]
+    assert verdict.evidence is not None and verdict.evidence.inputs is not None
+    tried = verdict.evidence.inputs
+    assert tried.words == expected
+    assert len({tuple(row) for row in seen}) == tried.data + tried.example + tried.drawn
+    assert rl.Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_equal_rows_of_the_data_count_once() -> None:
+    data = X[:1].repeat(7, 1)
+    (verdict,) = rl.check(make_module(), X, "dual.inner-product", data=data)
+    assert verdict.evidence is not None and verdict.evidence.inputs is not None
+    assert verdict.evidence.inputs.words == "inputs: 1 of 7 data"
+
+
+def test_a_statement_on_networks_of_its_own_says_so() -> None:
+    (verdict,) = rl.check(make_module(), X, "ntk.infinite-gates", effort="quick")
+    assert verdict.evidence is not None and verdict.evidence.inputs is not None
+    assert verdict.evidence.inputs.words == "networks of its own"
+
+
+def test_a_large_network_says_at_how_many_inputs_gates_were_recorded() -> None:
+    wide = nn.Sequential(nn.Linear(3, 3500), nn.ReLU(), nn.Linear(3500, 3500), nn.Linear(3500, 1))
+    for data, expected in ((None, "inputs: 1 example"), (torch.randn(9, 3), "inputs: 2 of 9 data")):
+        (verdict,) = rl.check(wide, torch.randn(1, 3), "dual.inner-product", data=data)
+        assert verdict.evidence is not None and verdict.evidence.inputs is not None
+        assert verdict.evidence.inputs.words == expected
+
+
 def test_a_check_leaves_the_module_and_the_world_as_they_were() -> None:
     module = nn.Sequential(
         nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)

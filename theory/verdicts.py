@@ -33,6 +33,44 @@ class EvidenceKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """Count the distinct inputs that a statement was tried on, by where they come from.
+
+    Attributes:
+        data: Those taken from the data.
+        of: Number of inputs in the data.
+        example: Those taken from the example.
+        drawn: Those drawn.
+        own_networks: True for a statement that measures networks drawn by itself, at inputs that
+            are its own too; the counts are then 0.
+    """
+
+    data: int = 0
+    of: int = 0
+    example: int = 0
+    drawn: int = 0
+    own_networks: bool = False
+
+    @property
+    def words(self) -> str:
+        """Return the counts in words.
+
+        >>> Tried(data=12, of=60).words
+        'inputs: 12 of 60 data'
+        >>> Tried(example=1, drawn=3).words
+        'inputs: 1 example, 3 drawn'
+        """
+        if self.own_networks:
+            return "networks of its own"
+        counts = (
+            (self.data, f"{self.data} of {self.of} data"),
+            (self.example, f"{self.example} example"),
+            (self.drawn, f"{self.drawn} drawn"),
+        )
+        return f"inputs: {', '.join(words for count, words in counts if count) or 'none'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Carry what a verdict rests on.
 
@@ -46,6 +84,7 @@ class Evidence:
             random primes; None where no such chance is known.
         detail: One line on how the sides were compared.
         estimates: What was measured, with intervals, one line each.
+        inputs: On which inputs it was tried; None where they were not counted.
     """
 
     kind: EvidenceKind
@@ -56,6 +95,21 @@ class Evidence:
     soundness_error: float | None = None
     detail: str = ""
     estimates: tuple[str, ...] = ()
+    inputs: Tried | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
+        """Rebuild what :meth:`Verdict.to_json` made of it."""
+        inputs = data.get("inputs")
+        return cls(
+            **{
+                **data,
+                "kind": EvidenceKind(data["kind"]),
+                "residual": _number(data["residual"]),
+                "estimates": tuple(data.get("estimates", ())),
+                "inputs": None if inputs is None else Tried(**inputs),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +189,7 @@ class Verdict:
                 **data,
                 "outcome": Outcome(data["outcome"]),
                 "expected": Outcome(data["expected"]),
-                "evidence": None
-                if evidence is None
-                else Evidence(
-                    **{
-                        **evidence,
-                        "kind": EvidenceKind(evidence["kind"]),
-                        "residual": _number(evidence["residual"]),
-                        "estimates": tuple(evidence.get("estimates", ())),
-                    }
-                ),
+                "evidence": None if evidence is None else Evidence.from_json(evidence),
                 "measured": _number(data["measured"]),
                 "unmet": tuple(Unmet(**u) for u in data["unmet"]),
                 "counterexample": None if example is None else Counterexample(**example),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reluctant.reports.wording import escaped
-from reluctant.tables import SUMMARY_HEADINGS, reasons, summary_rows, summed_up
+from reluctant.tables import SUMMARY_HEADINGS, evidence_words, reasons, summary_rows, summed_up
 from reluctant.theory.scores import scores
 from reluctant.theory.verdicts import Report, Verdict
 
@@ -46,8 +46,7 @@ def markdown(report: Report, *, by_statement: bool) -> str:
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
     outcome = str(verdict.outcome) + ("" if verdict.is_as_expected else " (unexpected)")
-    evidence = verdict.evidence
-    tried = "" if evidence is None else f"{evidence.kind}, {evidence.trials}"
+    tried = evidence_words(verdict).replace("\n", "; ")
     return verdict.statement, outcome, tried, "; ".join(reasons(verdict))
 
 

@@ -95,7 +95,7 @@ def verdict_table(report: Report) -> Table:
                 str(verdict.outcome) + ("" if verdict.is_as_expected else " (unexpected)"),
                 style=_STYLES[verdict.outcome],
             ),
-            _evidence(verdict),
+            evidence_words(verdict),
             Text("as above" if why == previous else "\n".join(why)),
         )
         previous = why
@@ -234,12 +234,14 @@ def summed_up(report: Report) -> str:
     return ", ".join([*parts, f"{len(report.failures)} unexpected"])
 
 
-def _evidence(verdict: Verdict) -> str:
+def evidence_words(verdict: Verdict) -> str:
+    """Return the kind of evidence, the number of examples, and the inputs they were tried on."""
     evidence = verdict.evidence
     if evidence is None:
         return ""
     text = f"{evidence.kind}, {evidence.trials}"
-    return text + (f" (+{evidence.vacuous} vacuous)" if evidence.vacuous else "")
+    text += f" (+{evidence.vacuous} vacuous)" if evidence.vacuous else ""
+    return text if evidence.inputs is None else f"{text}\n{evidence.inputs.words}"
 
 
 def reasons(verdict: Verdict) -> Iterator[str]:
