@@ -2,67 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 from reluctant.theory.errors import NotIdentified
-from reluctant.theory.images import repeated_parameters
+from reluctant.theory.images import repeated_weights
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Constant, Gate, GateLayer, Input, Scale, Sum, Weighted
+from reluctant.theory.nodes import Constant, Gate, GateLayer, Input, Node, Scale, Sum, Weighted
 from reluctant.theory.statements import Hypothesis
 from reluctant.theory.structure import dense_chain, gate_parameters, identity_skips
-from reluctant.theory.units import hidden_layers
+from reluctant.theory.units import HiddenLayer, units_before
 from reluctant.theory.verdicts import Unmet
 
 
-def _bias_free(net: PathNetwork) -> Unmet | None:
-    if net.biases:
-        node = net.biases[0]
-        return Unmet("bias-free", f"{net.weights[node.weight].name} is a bias", node.place)
+def _sources(net: PathNetwork) -> Iterator[Unmet]:
+    for node in net.biases:
+        yield Unmet("bias-free", f"{net.weights[node.weight].name} is a bias", node.place)
     for i in net.value_nodes:
         other = net.nodes[i]
         if isinstance(other, Constant) and not other.is_input:
-            return Unmet("bias-free", f"{other.name} adds a constant that is not data", other.place)
-    return None
+            yield Unmet("bias-free", f"{other.name} adds a constant that is not data", other.place)
 
 
 BIAS_FREE = Hypothesis(
-    "bias-free", "No bias, batch-norm shift or other source adds to a path.", _bias_free
+    "bias-free", "No bias, batch-norm shift or other source adds to a path.", _sources
 )
 
 
-def _fully_connected(net: PathNetwork) -> Unmet | None:
+def _unlike_a_chain(net: PathNetwork) -> Iterator[Unmet]:
+    name = "fully connected"
     if dense_chain(net) is not None:
-        return None
+        return
+    is_named = False
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Weighted) and (node.operator.positions and node not in net.biases):
-            return Unmet(
-                "fully connected", f"{node.name} shares its weights among positions", node.place
-            )
-        if isinstance(node, Sum | Scale):
-            return Unmet("fully connected", f"{node.name} joins or scales branches", node.place)
-    return Unmet(
-        "fully connected", "the network is no chain of dense layers", net.nodes[net.output].place
-    )
+            is_named = True
+            yield Unmet(name, f"{node.name} shares its weights among positions", node.place)
+        elif isinstance(node, Sum | Scale) and not _adds_a_bias(net, node):
+            is_named = True
+            yield Unmet(name, f"{node.name} joins or scales branches", node.place)
+    if not is_named:
+        place = net.nodes[net.output].place
+        yield Unmet(name, "the network is no chain of dense layers", place)
+
+
+def _adds_a_bias(net: PathNetwork, node: Node) -> bool:
+    return any(net.nodes[k] in net.biases for k in node.operands)
 
 
 FULLY_CONNECTED = Hypothesis(
     "fully connected",
     "The network is a chain of dense layers with gates between.",
-    _fully_connected,
+    _unlike_a_chain,
 )
 
 
 def _of_every_gate(name: str, text: str, fault: Callable[[GateLayer], str | None]) -> Hypothesis:
     """Return the hypothesis that no layer of gates on the paths has a fault."""
 
-    def test(net: PathNetwork) -> Unmet | None:
+    def test(net: PathNetwork) -> Iterator[Unmet]:
         for g in net.value_gates:
             layer = net.gate_layers[g]
             reason = fault(layer)
             if reason is not None:
-                return Unmet(name, reason, layer.place)
-        return None
+                yield Unmet(name, reason, layer.place)
 
     return Hypothesis(name, text, test)
 
@@ -111,29 +115,24 @@ def _has_gates(net: PathNetwork) -> Unmet | None:
 GATED = Hypothesis("gated", "At least one layer of gates lies on the paths.", _has_gates)
 
 
-def _independent(net: PathNetwork) -> Unmet | None:
+def _dependent(net: PathNetwork) -> Iterator[Unmet]:
+    name = "gates independent of the value weights"
     value = {net.weights[node.weight].parameter for node in net.weighted}
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.own:
-            return Unmet(
-                "gates independent of the value weights",
-                f"{layer.name} makes its gates from the weights on the paths",
-                layer.place,
-            )
+            reason = f"{layer.name} makes its gates from the weights on the paths"
+            yield Unmet(name, reason, layer.place)
+            continue
         shared = gate_parameters(net, g) & value
         if shared:
             names = [w.name for w in net.weights if w.parameter in shared]
-            return Unmet(
-                "gates independent of the value weights",
-                f"the gates of {layer.name} depend on {names[0]}, which lies on a path",
-                layer.place,
-            )
-    return None
+            reason = f"the gates of {layer.name} depend on {names[0]}, which lies on a path"
+            yield Unmet(name, reason, layer.place)
 
 
 DISJOINT = Hypothesis(
-    "gates independent of the value weights", "No weight on a path reaches a gate.", _independent
+    "gates independent of the value weights", "No weight on a path reaches a gate.", _dependent
 )
 
 
@@ -150,33 +149,28 @@ def _data_input(net: PathNetwork) -> Unmet | None:
 DATA_INPUT = Hypothesis("value input x", "Paths begin at the data.", _data_input)
 
 
-def _untied(net: PathNetwork) -> Unmet | None:
-    names = repeated_parameters(net)
-    return (
-        Unmet("no weight twice on a path", f"{names[0]} can act twice on one path", "")
-        if names
-        else None
-    )
+def _repeated(net: PathNetwork) -> Iterator[Unmet]:
+    for node in repeated_weights(net):
+        name = net.weights[node.weight].name
+        yield Unmet("no weight twice on a path", f"{name} can act twice on one path", node.place)
 
 
 UNTIED = Hypothesis(
-    "no weight twice on a path", "No parameter acts more than once on any path.", _untied
+    "no weight twice on a path", "No parameter acts more than once on any path.", _repeated
 )
 
 
-def _single(net: PathNetwork) -> Unmet | None:
+def _bundled(net: PathNetwork) -> Iterator[Unmet]:
+    name = "one path a bundle"
     seen: dict[int, set[object]] = {}
+    uses = Counter(node.weight for node in net.weighted)
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Weighted):
-            seen[i] = {net.weights[node.weight].parameter}
-            uses = sum(other.weight == node.weight for other in net.weighted)
-            if uses > 1:
-                return Unmet(
-                    "one path a bundle",
-                    f"{net.weights[node.weight].name} acts at several places",
-                    node.place,
-                )
+            weight = net.weights[node.weight]
+            seen[i] = {weight.parameter}
+            if uses[node.weight] > 1:
+                yield Unmet(name, f"{weight.name} acts at several places", node.place)
             continue
         if isinstance(node, Input | Constant):
             seen[i] = {"weightless"}
@@ -187,79 +181,67 @@ def _single(net: PathNetwork) -> Unmet | None:
             adds = any(shape[a] > 1 for a in node.axes)
             common = set.intersection(*met) if len(met) > 1 else set()
             if adds or common:
-                return Unmet(
-                    "one path a bundle",
-                    f"{node.name} adds paths that share their weights",
-                    node.place,
-                )
+                yield Unmet(name, f"{node.name} adds paths that share their weights", node.place)
         seen[i] = set().union(*met)
-    return None
 
 
 SINGLE_PATHS = Hypothesis(
-    "one path a bundle", "No two paths to an output share all their weights.", _single
+    "one path a bundle", "No two paths to an output share all their weights.", _bundled
 )
 
 
-def _unscaled(net: PathNetwork) -> Unmet | None:
+def _scaled(net: PathNetwork) -> Iterator[Unmet]:
     for i in net.value_nodes:
         node = net.nodes[i]
         if isinstance(node, Scale) and bool((node.factor != 1).any()):
-            return Unmet(
-                "no routing constants", f"{node.name} multiplies paths by constants", node.place
-            )
-    return None
+            reason = f"{node.name} multiplies paths by constants"
+            yield Unmet("no routing constants", reason, node.place)
 
 
 UNSCALED = Hypothesis(
-    "no routing constants", "No path is multiplied by a constant other than 1.", _unscaled
+    "no routing constants", "No path is multiplied by a constant other than 1.", _scaled
 )
 
 
-def _equal_widths(net: PathNetwork) -> Unmet | None:
-    chain = dense_chain(net)
+def _unequal_widths(net: PathNetwork) -> Iterator[Unmet]:
+    name, chain = "equal widths", dense_chain(net)
     if chain is None:
-        return Unmet(
-            "equal widths", "the network is no chain of dense layers", net.nodes[net.output].place
-        )
-    if len(set(chain.hidden)) > 1 or None in chain.gate_of:
-        return Unmet(
-            "equal widths",
-            f"the hidden widths are {chain.hidden}",
-            net.nodes[chain.layers[0]].place,
-        )
-    return None
+        place = net.nodes[net.output].place
+        yield Unmet(name, "the network is no chain of dense layers", place)
+        return
+    for i, width, gate in zip(chain.layers, chain.hidden, chain.gate_of, strict=False):
+        node = net.nodes[i]
+        if width != chain.hidden[0]:
+            reason = f"{node.name} has {width} units, the first hidden layer {chain.hidden[0]}"
+            yield Unmet(name, reason, node.place)
+        if gate is None:
+            yield Unmet(name, f"no gates follow {node.name}", node.place)
 
 
 EQUAL_WIDTHS = Hypothesis(
-    "equal widths", "All hidden layers have the same number of units, and gates.", _equal_widths
+    "equal widths", "All hidden layers have the same number of units, and gates.", _unequal_widths
 )
 
 
-def _linear_features(net: PathNetwork) -> Unmet | None:
+def _gated_features(net: PathNetwork) -> Iterator[Unmet]:
+    name = "linear feature network"
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.own or layer.source is None:
-            return Unmet(
-                "linear feature network",
-                f"the gates of {layer.name} are not made by a readable feature network",
-                layer.place,
-            )
+            reason = f"the gates of {layer.name} are not made by a readable feature network"
+            yield Unmet(name, reason, layer.place)
+            continue
         for i in sorted(net.ancestors([layer.source])):
             node = net.nodes[i]
             if isinstance(node, Gate):
-                return Unmet(
-                    "linear feature network",
-                    f"{node.name} gates the pre-activations of other gates",
-                    node.place,
-                )
-    return None
+                reason = f"{node.name} gates the pre-activations of other gates"
+                yield Unmet(name, reason, node.place)
 
 
 LINEAR_FEATURES = Hypothesis(
     "linear feature network",
     "Gates are made from pre-activations that are affine in the data.",
-    _linear_features,
+    _gated_features,
 )
 
 
@@ -278,32 +260,34 @@ SKIPS = Hypothesis(
 )
 
 
-def _free_units(net: PathNetwork) -> Unmet | None:
+def _bound_units(net: PathNetwork) -> Iterator[Unmet]:
+    name = "free hidden units"
     try:
-        layers = hidden_layers(net)
+        layers = units_before(net)
     except NotIdentified as error:
-        return Unmet("free hidden units", str(error))
-    if layers:
-        return None
-    return Unmet(
-        "free hidden units",
-        "every unit is on a residual stream, before a batch norm, or read twice",
-        "",
-    )
+        place = next(iter([*repeated_weights(net), *net.weighted])).place
+        yield Unmet(name, str(error), place)
+        return
+    if any(isinstance(layer, HiddenLayer) for _, layer in layers):
+        return
+    for node, why in layers:
+        yield Unmet(name, str(why), node.place)
+    if not layers:
+        yield Unmet(name, "no weights read other weights", net.nodes[net.output].place)
 
 
 FREE_UNITS = Hypothesis(
-    "free hidden units", "Some layer's units have weights that act nowhere else.", _free_units
+    "free hidden units", "Some layer's units have weights that act nowhere else.", _bound_units
 )
 
 
-def _plain(net: PathNetwork) -> Unmet | None:
-    for weight in net.weights:
-        if weight.parameter < 0:
-            return Unmet("plain weights", f"{weight.name} is computed from parameters", "")
-    return None
+def _computed(net: PathNetwork) -> Iterator[Unmet]:
+    for node in net.nodes:
+        if isinstance(node, Weighted) and net.weights[node.weight].parameter < 0:
+            reason = f"{net.weights[node.weight].name} is computed from parameters"
+            yield Unmet("plain weights", reason, node.place)
 
 
 PLAIN_WEIGHTS = Hypothesis(
-    "plain weights", "Weights are parameters, not computed from parameters.", _plain
+    "plain weights", "Weights are parameters, not computed from parameters.", _computed
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,7 @@ from reluctant.theory.pooled import (
 )
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Hypothesis, Trial
-from reluctant.theory.symmetry import ShiftSymmetry, shift_symmetry
+from reluctant.theory.symmetry import ShiftSymmetry, asymmetries, shift_symmetry
 from reluctant.theory.underflow import forward_underflow
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
@@ -31,53 +31,46 @@ _SHIFTS = 6  # shifts tried in one trial, at most
 _EXACT_BELOW = 2.0**53
 
 
-def _invariant(net: PathNetwork) -> Unmet | None:
-    found = shift_symmetry(net)
-    return found if isinstance(found, Unmet) else None
-
-
 SHIFT_INVARIANT = Hypothesis(
     "shift invariant",
     "Some cyclic shifts of the data leave the output as it is, whatever the weights.",
-    _invariant,
+    asymmetries,
 )
 
 
-def _under_all(net: PathNetwork) -> Unmet | None:
+def _not_under_all(net: PathNetwork) -> Iterator[Unmet]:
     found = shift_symmetry(net)
     if isinstance(found, Unmet):
-        return found
-    if max(found.steps) == 1:
-        return None
-    steps = " and ".join(map(str, found.steps))
-    why = f"strides or pooling windows leave only shifts by multiples of {steps}"
-    return Unmet("invariant under every shift", why, net.nodes[net.output].place)
+        yield from asymmetries(net)
+    elif max(found.steps) > 1:
+        steps = " and ".join(map(str, found.steps))
+        why = f"strides or pooling windows leave only shifts by multiples of {steps}"
+        yield Unmet("invariant under every shift", why, net.nodes[net.output].place)
 
 
 ALL_SHIFTS = Hypothesis(
     "invariant under every shift",
     "Every cyclic shift of the data leaves the output as it is, whatever the weights.",
-    _under_all,
+    _not_under_all,
 )
 
 
-def _shared(net: PathNetwork) -> Unmet | None:
+def _broken_ties(net: PathNetwork) -> Iterator[Unmet]:
     if not isinstance(shift_symmetry(net), ShiftSymmetry):
-        return None  # another hypothesis says where
+        return  # another hypothesis says where
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.ties == "shared" or not is_a_maximum(net, g):
             continue
         if isinstance(shift_symmetry(net, ordered=(g,)), Unmet):
             why = f"{layer.name} takes the first of several winners, which a shift can change"
-            return Unmet("ties are shared", why, layer.place)
-    return None
+            yield Unmet("ties are shared", why, layer.place)
 
 
 SHARED_TIES = Hypothesis(
     "ties are shared",
     "No maximum over all positions takes the first of several winners.",
-    _shared,
+    _broken_ties,
 )
 
 

@@ -255,7 +255,8 @@ def _plain_residual(net: PathNetwork) -> Unmet | None:
             reason = f"{len(inside)} layers are in one branch"
             return Unmet(name, reason, net.nodes[skip.node].place)
     if len(layers) != len(skips) + 2:
-        return Unmet(name, f"{len(layers) - len(skips)} layers are outside the branches", "")
+        reason = f"{len(layers) - len(skips)} layers are outside the branches"
+        return Unmet(name, reason, net.nodes[net.output].place)
     return None
 
 

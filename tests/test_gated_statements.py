@@ -155,7 +155,12 @@ def test_mutants_are_refuted(statement: Statement, mutant: str) -> None:
         (gated.PRIMAL_LINEAR, "soft", "take other values than 0 and 1", "architectures.py"),
         (gated.PRIMAL_LINEAR, "relu", "not made by a readable feature network", "architectures"),
         (gated.DUAL_LINEAR, "relu", "makes its gates from the weights on the paths", "archite"),
-        (gated.PERMUTE_LAYERS, "unequal", "the hidden widths are (3, 2)", "architectures.py"),
+        (
+            gated.PERMUTE_LAYERS,
+            "unequal",
+            "has 2 units, the first hidden layer 3",
+            "architectures.py",
+        ),
         (gated.PERMUTE_LAYERS, "affine", "is a bias", "test_gated_statements.py"),
         (gated.PERMUTE_LAYERS_CONV, "conv", "has windows of size 2", "architectures.py"),
         (gated.PERMUTE_LAYERS_CONV, "residual", "joins branches", "architectures.py"),

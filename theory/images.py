@@ -152,18 +152,18 @@ def _check_arrangements(net: PathNetwork, used: Sequence[int]) -> None:
                 )
 
 
-def repeated_parameters(net: PathNetwork) -> list[str]:
-    """Return the names of parameters that can act twice on one path."""
+def repeated_weights(net: PathNetwork) -> list[Weighted]:
+    """Return the nodes that use a parameter which can have acted before on the same path."""
     upstream: dict[int, set[int]] = {}
     found = []
     for i in net.value_nodes:
         node = net.nodes[i]
         met = set().union(*(upstream[k] for k in node.operands)) if node.operands else set()
         if isinstance(node, Weighted):
-            weight = net.weights[node.weight]
-            if weight.parameter in met:
-                found.append(weight.name)
-            met = met | {weight.parameter}
+            parameter = net.weights[node.weight].parameter
+            if parameter in met:
+                found.append(node)
+            met = met | {parameter}
         upstream[i] = met
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -41,16 +41,22 @@ class Hypothesis:
     Attributes:
         name: Short name, such as ``bias-free``.
         text: One sentence.
-        test: Returns None if the network meets it, else where and why it does not.
+        test: Returns None if the network meets it, else where and why it does not: the first place,
+            or better all of them, in the network's order.
     """
 
     name: str
     text: str
-    test: Callable[[PathNetwork], Unmet | None] = field(repr=False)
+    test: Callable[[PathNetwork], Unmet | Iterable[Unmet] | None] = field(repr=False)
 
     def __call__(self, net: PathNetwork) -> Unmet | None:
-        """Test a network."""
-        return self.test(net)
+        """Return the first place where a network fails, None if it does not."""
+        return next(self.places(net), None)
+
+    def places(self, net: PathNetwork) -> Iterator[Unmet]:
+        """Yield the places where a network fails."""
+        found = self.test(net) or ()
+        yield from (found,) if isinstance(found, Unmet) else found
 
 
 @dataclass(frozen=True, eq=False)

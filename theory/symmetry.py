@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -107,24 +107,41 @@ def shift_symmetry(net: PathNetwork, *, ordered: Collection[int] = ()) -> ShiftS
         A few passes of 64-bit integers over the activations of one example, all of them held; a
         window costs one pass a tap.
     """
-    return _analysed(net, frozenset(ordered))
+    found = _analysed(net, frozenset(ordered))
+    return found if isinstance(found, ShiftSymmetry) else found[0]
+
+
+def asymmetries(net: PathNetwork) -> tuple[Unmet, ...]:
+    """Return every operation that breaks shift symmetry though what it reads has it.
+
+    Args:
+        net: Network.
+
+    Returns:
+        None of them if some shifts leave the output as it is. What comes after a broken tensor is
+        not judged: circular padding of the first layer can bring another operation to light.
+    """
+    found = _analysed(net, frozenset())
+    return () if isinstance(found, ShiftSymmetry) else found
 
 
 @lru_cache(maxsize=2)  # a trial asks several times about the network it is on
-def _analysed(net: PathNetwork, ordered: frozenset[int]) -> ShiftSymmetry | Unmet:
+def _analysed(net: PathNetwork, ordered: frozenset[int]) -> ShiftSymmetry | tuple[Unmet, ...]:
     sizes = net.input_shape[1:]
     if not sizes or max(sizes) == 1:
-        return Unmet(
-            NAME,
-            f"data of shape {net.input_shape} have no positions that could be shifted",
-            "the data",
-        )
+        why = f"data of shape {net.input_shape} have no positions that could be shifted"
+        return (Unmet(NAME, why, "the data"),)
     walk = _Walk(net, sizes, ordered)
     walk.run()
     steps = steps_of(walk.labels[net.output], sizes)
-    for axis, (step, size) in enumerate(zip(steps, sizes, strict=True)):
-        if step == size > 1:
-            return walk.blame(axis)
+    blamed = dict.fromkeys(
+        unmet
+        for axis, (step, size) in enumerate(zip(steps, sizes, strict=True))
+        if step == size > 1
+        for unmet in walk.blamed(axis)
+    )
+    if blamed:
+        return tuple(blamed)
     follows = tuple(i for i in sorted(walk.labels) if walk.follows(i))
     return ShiftSymmetry(tuple(sizes), steps, follows)
 
@@ -261,28 +278,24 @@ class _Walk:
         size = self.sizes[axis]
         return size > 1 and not closes_early(self.labels[i], axis, size)
 
-    def blame(self, axis: int) -> Unmet:
-        """Return the operation that breaks the symmetry though what it reads has it."""
-        i, through = self.net.output, ""
+    def blamed(self, axis: int) -> Iterator[Unmet]:
+        """Yield the operations that break the symmetry though what they read has it."""
+        i = self.net.output
         if not self.breaks(i, axis):
+            why = f"the output keeps its positions: nothing pools over them after {self.called(i)}"
+            yield Unmet(NAME, why, self.net.nodes[i].place)
+            return
+        todo, seen = [(i, "")], {i}
+        while todo:
+            i, through = todo.pop()
             node = self.net.nodes[i]
-            return Unmet(
-                NAME,
-                f"the output keeps its positions: nothing pools over them after {self.called(i)}",
-                node.place,
-            )
-        while True:
-            node = self.net.nodes[i]
-            before = next((k for k in node.operands if self.breaks(k, axis)), None)
-            if before is None:
-                before = next((k for k in self.makers(i) if self.breaks(k, axis)), None)
-                if before is None:
-                    break
-                through = f"the gates of {node.name} come from a feature network in which "
-            i = before
-        return Unmet(
-            NAME, f"{through}{self.called(i)} {self.why(i, axis)}", self.net.nodes[i].place
-        )
+            gates = f"the gates of {node.name} come from a feature network in which "
+            before = [(k, through) for k in node.operands] + [(k, gates) for k in self.makers(i)]
+            broken = [(k, way) for k, way in before if self.breaks(k, axis)]
+            if not broken:
+                yield Unmet(NAME, f"{through}{self.called(i)} {self.why(i, axis)}", node.place)
+            todo += [(k, way) for k, way in reversed(broken) if k not in seen]
+            seen.update(k for k, _ in broken)
 
     def called(self, i: int) -> str:
         """Return the name of a layer as its module has it, or else that of the node."""

@@ -47,6 +47,19 @@ def hidden_layers(net: PathNetwork) -> list[HiddenLayer]:
     Raises:
         NotIdentified: If parameters act twice on a path.
     """
+    return [layer for _, layer in units_before(net) if isinstance(layer, HiddenLayer)]
+
+
+def units_before(net: PathNetwork) -> list[tuple[Weighted, HiddenLayer | str]]:
+    """Return, for all weights that others lie before, the units that they read.
+
+    Returns:
+        The weighted nodes, biases left out, each with its layer of units, or with the reason why
+        these cannot be permuted and rescaled.
+
+    Raises:
+        NotIdentified: If parameters act twice on a path.
+    """
     found = origins(net)
     program = net.program
     x = torch.zeros(program.example_shape, dtype=program.dtype, device=program.device)
@@ -55,35 +68,41 @@ def hidden_layers(net: PathNetwork) -> list[HiddenLayer]:
     for i in {k for node in net.weighted for k in node.operands} | {net.output}:
         for k in present[i].terms:
             readers.setdefault(k, []).append(i)
-    result = []
-    for j in net.value_nodes:
-        node = net.nodes[j]
-        if (
-            not isinstance(node, Weighted)
-            or isinstance(node.operator, Bias)
-            or node.operator.groups > 1
-        ):
-            continue
-        operand = node.operands[0]
-        sites = found[node.weight].sites
-        terms = present[operand].terms
-        if len(sites) > 1 or present[operand].data is not None or not terms:
-            continue
-        if any(net.weights[k].parameter < 0 for k in (node.weight, *terms)):
-            continue  # computed from parameters: nothing to move them in
-        if any(readers[k] != [operand] or len(found[k].sites) > 1 for k in terms):
-            continue
-        if (
-            sum(not isinstance(found[k].operator(net, 0), Bias) for k in terms) != 1
-            or len(terms) > 2
-        ):
-            continue
-        if not _keeps_units(net, [found[k].sites[0] for k in terms], operand):
-            continue
-        layer = _columns(net, node, operand, present, found, tuple(terms))
-        if layer is not None:
-            result.append(layer)
-    return result
+    return [
+        (node, _units(net, node, present, found, readers))
+        for node in net.weighted
+        if not isinstance(node.operator, Bias) and present[node.operands[0]].terms
+    ]
+
+
+def _units(
+    net: PathNetwork,
+    node: Weighted,
+    present: Mapping[int, Image],
+    found: Mapping[int, Origin],
+    readers: Mapping[int, list[int]],
+) -> HiddenLayer | str:
+    operand = node.operands[0]
+    terms, name = present[operand].terms, net.weights[node.weight].name
+    made = [net.weights[k].name for k in terms]
+    if node.operator.groups > 1:
+        return f"{name} reads its units in groups"
+    if len(found[node.weight].sites) > 1:
+        return f"{name} acts at several places"
+    if present[operand].data is not None:
+        return f"{name} reads the data beside units"
+    for k in (node.weight, *terms):
+        if net.weights[k].parameter < 0:  # nothing to move them in
+            return f"{net.weights[k].name} is computed from parameters"
+    for k in terms:
+        if readers[k] != [operand] or len(found[k].sites) > 1:
+            return f"the units of {net.weights[k].name} are read beside {name} too"
+    if sum(not isinstance(found[k].operator(net, 0), Bias) for k in terms) != 1 or len(terms) > 2:
+        return f"{name} reads a sum of {' and '.join(made)}"
+    if not _keeps_units(net, [found[k].sites[0] for k in terms], operand):
+        return f"between {made[0]} and {name} units are scaled, gated or joined"
+    layer = _columns(net, node, operand, present, found, tuple(terms))
+    return layer or f"{name} does not read each unit of {made[0]} by columns of its own"
 
 
 def _keeps_units(net: PathNetwork, starts: list[int], end: int) -> bool:
