@@ -80,7 +80,7 @@ def _kept(path: Path) -> Report | None:
     """Return what an earlier call kept; a damaged file is as good as none."""
     try:
         return Report.load(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, InputError):
         return None
 
 

@@ -251,12 +251,13 @@ def test_a_verdict_says_on_how_many_inputs_it_was_reached(
 
     monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(spy),))
     data = None if rows is None else torch.arange(1.0, 3 * rows + 1).double().reshape(-1, 3)
-    (verdict,) = rl.check(make_module(), X, data=data, effort=effort)  # type: ignore[arg-type]
+    report = rl.check(make_module(), X, data=data, effort=effort)  # type: ignore[arg-type]
+    (verdict,) = report
     assert verdict.evidence is not None and verdict.evidence.inputs is not None
     tried = verdict.evidence.inputs
     assert tried.words == expected
     assert len({tuple(row) for row in seen}) == tried.data + tried.example + tried.drawn
-    assert rl.Verdict.from_json(verdict.to_json()) == verdict
+    assert Report.from_json(report.to_json()).verdicts == (verdict,)
 
 
 def test_equal_rows_of_the_data_count_once() -> None:

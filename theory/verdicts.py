@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from reluctant.theory.encoding import decoded, encoded
+from reluctant.theory.errors import InputError
+
+# What a report's JSON says it is. A field may be added under the same version, with a default; one
+# that is left out, renamed or given another type or meaning takes a new version.
+SCHEMA, VERSION = "urn:reluctant:report", 1
+_REMEDY = "write it anew with Report.save or reluctant check --json"
 
 
 class Outcome(StrEnum):
@@ -97,20 +104,6 @@ class Evidence:
     estimates: tuple[str, ...] = ()
     inputs: Tried | None = None
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        """Rebuild what :meth:`Verdict.to_json` made of it."""
-        inputs = data.get("inputs")
-        return cls(
-            **{
-                **data,
-                "kind": EvidenceKind(data["kind"]),
-                "residual": _number(data["residual"]),
-                "estimates": tuple(data.get("estimates", ())),
-                "inputs": None if inputs is None else Tried(**inputs),
-            }
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Unmet:
@@ -179,27 +172,6 @@ class Verdict:
         """Tell whether the outcome contradicts nothing: INCONCLUSIVE and UNSUPPORTED do not."""
         silent = {Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED}
         return self.outcome is self.expected or self.outcome in silent
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Verdict:
-        """Rebuild a verdict from what :meth:`to_json` returned."""
-        evidence, example = data["evidence"], data["counterexample"]
-        return cls(
-            **{
-                **data,
-                "outcome": Outcome(data["outcome"]),
-                "expected": Outcome(data["expected"]),
-                "evidence": None if evidence is None else Evidence.from_json(evidence),
-                "measured": _number(data["measured"]),
-                "unmet": tuple(Unmet(**u) for u in data["unmet"]),
-                "counterexample": None if example is None else Counterexample(**example),
-            }
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, strings and finite numbers; others as their names."""
-        plain: dict[str, Any] = _named(asdict(self))
-        return plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,18 +242,6 @@ class Sharpness:
             return f"{self.subject}: {self.counterexample.summary}"
         return self.reason or (f"{self.alone} networks without a failure" if self.alone else "")
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Sharpness:
-        """Rebuild what :func:`dataclasses.asdict` made of it."""
-        example = data["counterexample"]
-        return cls(
-            **{
-                **data,
-                "need": Need(data["need"]),
-                "counterexample": None if example is None else Counterexample(**example),
-            }
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -319,20 +279,27 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, strings and finite numbers; others as their names."""
-        plain: dict[str, Any] = _named(asdict(self))
-        return plain
+        return {"schema": SCHEMA, "version": VERSION, **encoded(self)}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Report:
-        """Rebuild a report from what :meth:`to_json` returned."""
-        return cls(
-            subject=data["subject"],
-            verdicts=tuple(Verdict.from_json(v) for v in data["verdicts"]),
-            mutants=tuple(MutantResult(**m) for m in data["mutants"]),
-            environment=dict(data["environment"]),
-            notes=tuple(data["notes"]),
-            sharpness=tuple(Sharpness.from_json(s) for s in data.get("sharpness", ())),
-        )
+    def from_json(cls, data: Any) -> Report:
+        """Rebuild a report from what :meth:`to_json` returned.
+
+        Raises:
+            InputError: If it is something else, or of another version.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
+            raise InputError(f"it does not say that it is a report (schema {SCHEMA}); {_REMEDY}")
+        if data.get("version") != VERSION:
+            raise InputError(
+                f"it is a report of version {data.get('version')!r}, and this release of reluctant "
+                f"reads version {VERSION}; read it with the release that wrote it, or {_REMEDY}"
+            )
+        try:
+            report: Report = decoded(cls, data)
+        except InputError as error:
+            raise InputError(f"{error}; {_REMEDY}") from error
+        return report
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report as JSON: the whole file or nothing."""
@@ -344,23 +311,18 @@ class Report:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Report:
-        """Read what :meth:`save` wrote."""
-        return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        """Read what :meth:`save` wrote.
 
-
-def _number(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _named(value: Any) -> Any:
-    """Put ``"inf"``, ``"-inf"`` and ``"nan"`` for the numbers that JSON does not have."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _named(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_named(entry) for entry in value]
-    return value
+        Raises:
+            InputError: If the file is damaged, no report, or one of another version.
+            OSError: If it cannot be read.
+        """
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except InputError as error:
+            raise InputError(f"{os.fspath(path)}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{os.fspath(path)} is cut off, or no JSON; {_REMEDY}") from error
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:

@@ -1,4 +1,4 @@
-"""The command line: ``reluctant statements | check | verify | run | report | data``."""
+"""The command line: ``reluctant statements | check | verify | refute | run | report | data | schema``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from reluctant.destinations import (
     exit_code,
     talk_on_stderr,
 )
+from reluctant.schema import schema
 from reluctant.terminal import OneLineUsage, answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
 
@@ -366,6 +367,9 @@ def data() -> None:
     typer.echo(
         f"{found.name}: {found.about}; {found.sizes}; inside scikit-learn {sklearn.__version__}"
     )
+
+
+app.command()(schema)
 
 
 def _split(names: str | None) -> tuple[str, ...] | None:
