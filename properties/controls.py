@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reluctant.models import Architecture, GatedNetwork, Soft, make_conv, make_fc
 from reluctant.properties.networks import SIZE
-from reluctant.properties.specimens import UNSEEN, Builder, Family, specimens_of
+from reluctant.properties.specimens import UNSEEN, Builder, Family
 
 
 class _Chain(nn.Module):
@@ -173,7 +173,7 @@ def _recurrent(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 CONTROLS: tuple[Family, ...] = tuple(
-    Family(name, specimens_of(build))
+    Family(name, build)
     for name, build in (
         ("no gate at all", _linear),
         ("FC, one layer twice", _chain(again=True)),

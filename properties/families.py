@@ -25,7 +25,7 @@ from reluctant.properties.networks import (
     residual,
     shared,
 )
-from reluctant.properties.specimens import Family, specimens_of
+from reluctant.properties.specimens import Family
 
 _FIXED = {"regime": st.sampled_from([Regime.FRNPF_II, Regime.FLNPF]), "gate": Hard()}
 _COPIED = {"regime": Regime.FRNPF_DI, "gate": Hard()}
@@ -37,7 +37,7 @@ _ONES = {"value_input": ValueInput.ONES}
 _CIRCULAR = convolution(1)
 
 FAMILIES: tuple[Family, ...] = tuple(
-    Family(name, specimens_of(build, dependent=name == "DGN, copied start"))
+    Family(name, build, dependent=name == "DGN, copied start")
     for name, build in (
         ("FC", dense()),
         ("FC, biases", dense(bias=True)),

@@ -32,7 +32,13 @@ def make_trial(specimen: Specimen, position: int = 0) -> Trial:
         position: Number of the trial in its verdict, from 0; its share of the error falls with it.
     """
     generator = torch.Generator().manual_seed(specimen.seed)
-    return Trial(specimen.module, specimen.x, generator, error_probability=error_share(position))
+    return Trial(
+        specimen.module,
+        specimen.x,
+        generator,
+        error_probability=error_share(position),
+        choices=specimen.choices,
+    )
 
 
 class Pool:

@@ -177,6 +177,7 @@ class Trial:
         work: Largest number of multiply-adds to spend on a kernel.
         error_probability: Largest chance to refute a true claim here: all that a verdict may have,
             or a trial's share of it (:func:`error_share`).
+        choices: What was drawn to build the module; empty if nobody drew it.
     """
 
     module: nn.Module
@@ -187,6 +188,7 @@ class Trial:
     samples: int = 256
     work: float = 5e8
     error_probability: float = ERROR_PROBABILITY
+    choices: tuple[Any, ...] = ()
 
     @cached_property
     def net(self) -> PathNetwork:
