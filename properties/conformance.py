@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from reluctant.properties.catalogue import select
 from reluctant.properties.exact import FieldTrials, at_full_size, try_statement
-from reluctant.properties.judging import LIVE, Judgement, Tally, describe, judge
-from reluctant.properties.shrinking import Budget, shrunk
+from reluctant.properties.judging import LIVE, Judgement, Tally, judge
+from reluctant.properties.saved import module_of
+from reluctant.properties.shelves import Folder, Shelf, of_module
+from reluctant.properties.shrinking import Budget, counterexample, shrunk
 from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
 from reluctant.theory.inputs import require_module
 from reluctant.theory.single import Inputs, joined, one_tensor
-from reluctant.theory.statements import Statement, Trial
+from reluctant.theory.statements import Statement
 from reluctant.theory.tracing import trace
 from reluctant.theory.twins import differentiable, twin
-from reluctant.theory.verdicts import Counterexample, Outcome, Report, Tried, Unmet, Verdict
+from reluctant.theory.verdicts import Outcome, Report, Tried, Unmet, Verdict
 
 _SEARCH = {"quick": Budget(100, 20.0), "default": Budget(), "thorough": Budget(2000, 300.0)}
-_SHOWN = 4096  # entries of a tensor that a counterexample carries
 Progress = Callable[[str, int, int], None]
 Again = Callable[[str], str]
 
@@ -44,6 +45,7 @@ def check(
     progress: Progress | None = None,
     on_verdict: Callable[[Verdict], None] | None = None,
     again: Again | None = None,
+    counterexamples: Folder = None,
 ) -> Report:
     r"""Try the statements of the theory on a module.
 
@@ -67,6 +69,8 @@ def check(
         on_verdict: Called with each verdict as it is reached.
         again: Gives, for the identifier of a statement, the line that checks it again; a call of
             this function if None.
+        counterexamples: Folder of counterexamples: known ones that fit the module's shapes are
+            tried first, and the smallest found are kept there. None knows none and keeps none.
 
     Returns:
         One verdict a statement. HOLDS and REFUTED come where all hypotheses are met; NOT_IMPLIED
@@ -90,6 +94,7 @@ def check(
     module, example = one_tensor(twin(module), example, output)
     data = None if data is None else joined(data)
     again = again or _call_again(data is not None, output, effort, seed)
+    shelf = Shelf.at(counterexamples)
     verdicts: list[Verdict] = []
     notes: list[str] = []
 
@@ -107,12 +112,13 @@ def check(
             if progress:
                 progress(statement.id, k, len(chosen))
             exact = _exact(statement, large, trials, subject)
-            settle(exact or _settle(statement, trials, subject, effort, again))
+            settle(exact or _settle(statement, trials, subject, effort, again, shelf))
     except UnsupportedOperation as error:
         for statement in chosen[len(verdicts) :]:
             settle(_unsupported(statement, subject, error))
     except KeyboardInterrupt:
         notes.append(f"interrupted: {len(verdicts)} of {len(chosen)} statements were tried")
+    notes.extend(shelf.notes)
     return Report(subject, tuple(verdicts), (), _environment(seed, effort, example), tuple(notes))
 
 
@@ -159,10 +165,18 @@ def _counted(verdict: Verdict, inputs: Tried) -> Verdict:
 
 
 def _settle(
-    statement: Statement, trials: Trials, subject: str, effort: Effort, again: Again
+    statement: Statement,
+    trials: Trials,
+    subject: str,
+    effort: Effort,
+    again: Again,
+    shelf: Shelf,
 ) -> Verdict:
     tally, started, wanted = Tally(statement), time.perf_counter(), TRIALS[effort]
-    for trial in trials:
+    found = known = shelf.retried(statement, of_module(trials.module, trials.example))
+    if known:
+        tally.add(known[1])
+    for trial in () if known else trials:
         try:
             judgement = judge(statement, trial)
         except UnsupportedOperation as error:
@@ -174,14 +188,17 @@ def _settle(
             raise
         tally.add(judgement)
         if judgement.outcome is Outcome.REFUTED:
-            simplest = shrunk(statement, trial, judgement, _SEARCH[effort])
-            tally.counterexample = _counterexample(*simplest, again(statement.id))
+            found = shrunk(statement, trial, judgement, _SEARCH[effort])
         held, dead = tally.count(Outcome.HOLDS), tally.count(None)
         if held + dead < len(tally.judgements) or held >= max(wanted, min(LIVE, held + dead)):
             break
+    if found:
+        line = shelf.keep(statement, subject, *found, module_of(trials.module))
+        tally.counterexample = counterexample(*found, line or again(statement.id))
     verdict = tally.verdict(subject, statement.expected, time.perf_counter() - started)
     own = Tried(own_networks=True) if statement.draws_networks else None
-    verdict = _counted(verdict, own or trials.tried(len(tally.judgements)))
+    read = Tried(drawn=len(known[0].x)) if known else trials.tried(len(tally.judgements))
+    verdict = _counted(verdict, own or read)
     if verdict.outcome is Outcome.REFUTED:
         return replace(verdict, measured=tally.judgements[-1].measured)
     if verdict.outcome is Outcome.NOT_IMPLIED:  # information: theory claims nothing here
@@ -198,31 +215,6 @@ def _remark(judgement: Judgement) -> str:
     if all(comparison.holds for comparison in judgement.comparisons):
         return "the conclusion is not violated beyond its error bound here"
     return ""
-
-
-def _counterexample(trial: Trial, judgement: Judgement, again: str) -> Counterexample:
-    failed = next(c for c in judgement.comparisons if not c.holds)
-    entry = [int(k) for k in torch.unravel_index(failed.excess.argmax(), failed.excess.shape)]
-    weights = {name: p.detach() for name, p in trial.module.named_parameters()}
-    numbers: dict[str, Any] = {
-        "compared": failed.what,
-        "entry": entry,
-        "place": trial.net.nodes[trial.net.output].place,
-        "left": _listed(failed.left.expand_as(failed.excess), entry),
-        "right": _listed(failed.right.expand_as(failed.excess), entry),
-        "x": _listed(trial.x),
-        "weights": {name: _listed(weight) for name, weight in weights.items()},
-    }
-    return Counterexample(describe(failed), numbers, again)
-
-
-def _listed(tensor: Tensor, entry: Sequence[int] | None = None) -> Any:
-    """Return a tensor as lists; of a large one the given entry, or else its shape in words."""
-    if tensor.numel() <= _SHOWN:
-        return tensor.detach().tolist()
-    if entry is not None:
-        return tensor.detach()[tuple(entry)].item()
-    return f"{' x '.join(map(str, tensor.shape))} numbers, too many to list"
 
 
 def _unsupported(statement: Statement, subject: str, error: UnsupportedOperation) -> Verdict:

@@ -6,7 +6,6 @@ import difflib
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from reluctant.properties.catalogue import statements
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.families import FAMILIES
+from reluctant.properties.shelves import Folder, Shelf
 from reluctant.properties.specimens import Family
 from reluctant.properties.verification import Progress, environment, verify_family
 from reluctant.theory.errors import InputError, ReluctantError
@@ -96,6 +96,7 @@ def refute(
     families: Sequence[Family] = (*FAMILIES, *CONTROLS),
     shrinking: bool = True,
     reproduce: str = "",
+    counterexamples: Folder = None,
 ) -> Report:
     """Try to refute conjectures on drawn architectures, weights, gates and inputs.
 
@@ -106,7 +107,10 @@ def refute(
         seed: Seed of all draws.
         families: Families of networks to draw from.
         shrinking: Look for the smallest counterexample, which takes seconds; else give none.
-        reproduce: Line that shows a counterexample again.
+        reproduce: Line that shows again a counterexample that is not kept; a call of this
+            function if empty.
+        counterexamples: Folder of counterexamples: known ones are tried first, and the smallest
+            found are kept there. None knows none and keeps none.
 
     Returns:
         One verdict a conjecture and family. The first family that refutes a conjecture gives the
@@ -121,7 +125,7 @@ def refute(
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two conjectures are called {name}; rename one of the functions")
-    started = time.perf_counter()
+    started, shelf = time.perf_counter(), Shelf.at(counterexamples)
     verdicts: list[Verdict] = []
     notes: tuple[str, ...] = ()
     try:
@@ -139,16 +143,18 @@ def refute(
                     admitted=(Outcome.HOLDS, Outcome.NOT_IMPLIED),
                     patience=_PATIENCE,
                     shrinking=shrinking and not refuted,
+                    shelf=shelf,
+                    reproduce=reproduce or f"reluctant.refute([claim], {effort!r}, seed={seed})",
                 )
                 refuted = refuted or verdict.outcome is Outcome.REFUTED
-                example = verdict.counterexample
-                if example is not None:
-                    example = replace(example, reproduce=reproduce)
-                verdicts.append(replace(verdict, counterexample=example))
+                verdicts.append(verdict)
     except KeyboardInterrupt:
         notes = (f"interrupted after {time.perf_counter() - started:.0f} s",)
     return Report(
-        "conjectures", tuple(verdicts), environment=environment(seed, effort), notes=notes
+        "conjectures",
+        tuple(verdicts),
+        environment=environment(seed, effort),
+        notes=(*notes, *shelf.notes),
     )
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from reluctant.properties.judging import Judgement, describe
 from reluctant.theory.errors import InputError
 from reluctant.theory.single import OneTensor
-from reluctant.theory.statements import Trial
+from reluctant.theory.statements import Comparison, Trial
 from reluctant.theory.verdicts import write_whole
 
 FORMAT, VERSION = "reluctant counterexample", 1
@@ -120,7 +120,9 @@ class Saved:
         except SafetensorError as error:
             raise InputError(f"{beside} holds no tensors: {error}; delete it") from error
         if _shapes(found) != self.record.shapes:
-            raise InputError(f"{beside} holds other tensors than {self.path.name} says; delete both")
+            raise InputError(
+                f"{beside} holds other tensors than {self.path.name} says; delete both"
+            )
         return found
 
     def trial(self, module: nn.Module, device: torch.device | str = "cpu") -> Trial:
@@ -176,7 +178,6 @@ def write(
     """
     failed = next(c for c in judgement.comparisons if not c.holds)
     inputs = {"x": trial.x, **_state(trial.module)}
-    layers = {trial.net.gate_layers[g].name: trial.gates[g] for g in trial.net.value_gates}
     tensors = {name: t.detach().cpu().contiguous() for name, t in inputs.items()}
     facts = {"seed": trial.generator.initial_seed(), **{k: getattr(trial, k) for k in _LIMITS}}
     identity = [statement, subject, network, facts, hashlib.sha256(save(tensors)).hexdigest()]
@@ -191,9 +192,9 @@ def write(
         else:
             return known
     size = _size([trial.x, *trial.module.parameters()])
-    tensors |= {f"gates/{name}": _hard_as_bits(gate) for name, gate in layers.items()}
-    for side, values in (("left", failed.left), ("right", failed.right)):
-        tensors[side] = values.detach().expand_as(failed.excess).cpu().contiguous()
+    for g in trial.net.value_gates:
+        tensors[f"gates/{trial.net.gate_layers[g].name}"] = _hard_as_bits(trial.gates[g])
+    tensors |= sides(failed)
     content = save(tensors)
     worst = torch.unravel_index(failed.excess.argmax(), failed.excess.shape)
     record = Record(
@@ -239,7 +240,9 @@ def read(path: Path) -> Saved:
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; reluctant counterexamples lists all") from error
+        raise InputError(
+            f"{path}: {error.strerror}; reluctant counterexamples lists all"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path} is damaged: it is no JSON; delete it") from error
     if not isinstance(said, dict) or said.get("format") != FORMAT:
@@ -283,15 +286,25 @@ def fits(record: Record, module: nn.Module, x: Tensor) -> bool:
     return record.needs == {**_state_shapes(module), "x": _without_batch(_described(x))}
 
 
+def sides(failed: Comparison) -> dict[str, Tensor]:
+    """Return both sides of a comparison as they are saved."""
+    both = {"left": failed.left, "right": failed.right}
+    return {
+        side: values.detach().expand_as(failed.excess).cpu().contiguous()
+        for side, values in both.items()
+    }
+
+
 def module_of(module: nn.Module) -> dict[str, Any]:
     """Return what there is to know about a user's module, its tensors apart."""
-    wrapped = module if isinstance(module, OneTensor) else OneTensor(module, None, None)
-    kind = type(wrapped.network)
-    shapes = wrapped.shapes
+    inner, shapes, output = module, None, None
+    if isinstance(module, OneTensor):
+        inner, shapes, output = module.network, module.shapes, module.output
+    kind = type(inner)
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        "inputs": dict(shapes) if isinstance(shapes, Mapping) else shapes and list(shapes),
-        "output": wrapped.output,
+        "inputs": dict(shapes) if isinstance(shapes, Mapping) else shapes,
+        "output": output,
         "training": module.training,
     }
 

@@ -11,6 +11,7 @@ from reluctant.properties.counterexamples import smallest
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import judge
 from reluctant.properties.pools import pool
+from reluctant.properties.shrinking import counterexample
 from reluctant.properties.specimens import Family
 from reluctant.theory.errors import NotIdentified, ReluctantError, TooManyPaths
 from reluctant.theory.statements import CannotTry, Claim, Comparison, Hypothesis, Statement, Trial
@@ -54,7 +55,9 @@ def sharpness(
             judgement = judge(weaker, trial)
             alone += judgement.outcome in (Outcome.HOLDS, Outcome.REFUTED)
             if judgement.outcome is Outcome.REFUTED:
-                example = smallest(weaker, specimens, position, trial)
+                line = f"reluctant verify --sharpness --statements {statement.id}  # {family.name}"
+                found = smallest(weaker, specimens, position, trial)
+                example = counterexample(*found, line)
                 return Sharpness(
                     statement.id, hypothesis.name, Need.NEEDED, alone, example, family.name
                 )

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-import torch
 from torch import Tensor, nn
 
-from reluctant.properties import saved
-from reluctant.properties.catalogue import statements
-from reluctant.properties.controls import CONTROLS
-from reluctant.properties.families import FAMILIES
-from reluctant.properties.judging import Judgement, Tally, judge
-from reluctant.properties.saved import Record, Saved
-from reluctant.properties.specimens import Family
+from reluctant.properties import catalogue, saved
+from reluctant.properties.judging import Judgement, judge
+from reluctant.properties.saved import Saved
 from reluctant.theory.errors import InputError, ReluctantError
-from reluctant.theory.single import OneTensor
 from reluctant.theory.statements import Statement, Trial
-from reluctant.theory.twins import differentiable, twin
-from reluctant.theory.verdicts import Outcome, Report
+from reluctant.theory.twins import twin
+from reluctant.theory.verdicts import Outcome
+
+if TYPE_CHECKING:
+    from reluctant.properties.specimens import Family  # which loads Hypothesis
 
 VARIABLE = "RELUCTANT_COUNTEREXAMPLES"
 DEFAULT = ".reluctant/counterexamples"
 Rebuild = Callable[[Saved], Trial | None]
+Folder = Union[str, os.PathLike[str], "Shelf", None]
 
 
 @dataclass(eq=False)
@@ -55,6 +52,13 @@ class Shelf:
         """Refuse what is no folder."""
         if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; counterexamples are kept in a folder")
+
+    @classmethod
+    def at(cls, folder: Folder) -> Shelf:
+        """Return the shelf in a folder, a shelf itself, or one that is empty and stays so."""
+        if isinstance(folder, Shelf):
+            return folder
+        return cls(None if folder is None else Path(folder))
 
     @cached_property
     def known(self) -> list[Saved]:
@@ -177,37 +181,6 @@ def line(known: Saved) -> str:
         return shlex.join(["reluctant", "replay", path, target])
     if "family" not in record.network:
         return f"reluctant.replay({path!r}, module)"
-    if any(statement.id == record.statement for statement in statements()):
+    if any(statement.id == record.statement for statement in catalogue.statements()):
         return shlex.join(["reluctant", "replay", path])
     return f"reluctant.replay({path!r}, claims=[claim])"
-
-
-@differentiable()
-def replay(
-    path: str | os.PathLike[str],
-    module: nn.Module | None = None,
-    *,
-    claims: Sequence[Statement] = (),
-) -> Report:
-    """Show the failure of a saved counterexample again.
-
-    Args:
-        path: Its ``.json``.
-        module: The module that it was found on, with any weights; it is left as it is. A network
-            that the suite drew is built again instead.
-        claims: Where to look for the statement besides the catalogue: conjectures.
-
-    Returns:
-        One verdict. A note says whether both sides are those saved, bit for bit.
-
-    Raises:
-        InputError: If the file cannot be used, or the module or the statement is missing or another.
-    """
-    known = saved.read(Path(path).with_suffix(".json"))
-    record, started = known.record, time.perf_counter()
-    statement = _statement(record, claims)
-    trial = known.trial(*_network(known, module))
-    tally = Tally(statement)
-    tally.add(judge(statement, trial))
-    verdict = tally.verdict(record.subject, statement.expected, time.perf_counter() - started)
-    raise NotImplementedError

@@ -1,21 +1,23 @@
-"""Making a counterexample easy to read: fewer inputs, then zeros and round numbers."""
+"""Making a counterexample easy to read: fewer inputs, then zeros and round numbers; and showing it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from reluctant.properties.judging import Judgement, judge
+from reluctant.properties.judging import Judgement, describe, judge
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.twins import twin
-from reluctant.theory.verdicts import Outcome
+from reluctant.theory.verdicts import Counterexample, Outcome
 
 Change = Callable[[Tensor], Tensor]
+_SHOWN = 4096  # entries of a tensor that a counterexample lists
 
 # Simplest first. What is simple already is left alone, so that every accepted change is progress.
 _CHANGES: tuple[Change, ...] = (
@@ -73,6 +75,40 @@ def shrunk(
         for parameter in copied.parameters():
             search.simplify_parameter(parameter, level)
     return search.best, search.found
+
+
+def counterexample(trial: Trial, judgement: Judgement, reproduce: str) -> Counterexample:
+    """Return what a report shows of a trial that refutes a statement.
+
+    Args:
+        trial: Trial.
+        judgement: What it said.
+        reproduce: Line that shows the failure again.
+    """
+    failed = next(c for c in judgement.comparisons if not c.holds)
+    entry = [int(k) for k in torch.unravel_index(failed.excess.argmax(), failed.excess.shape)]
+    layers = ((trial.net.gate_layers[g].name, trial.gates[g]) for g in trial.net.value_gates)
+    numbers: dict[str, Any] = {
+        "compared": failed.what,
+        "entry": entry,
+        "place": trial.net.nodes[trial.net.output].place,
+        "left": _listed(failed.left.expand_as(failed.excess), entry),
+        "right": _listed(failed.right.expand_as(failed.excess), entry),
+        "x": _listed(trial.x),
+        "weights": {name: _listed(p) for name, p in trial.module.named_parameters()},
+        "gates": {name: _listed(gate.double()) for name, gate in layers},
+        **failed.numbers,
+    }
+    return Counterexample(describe(failed), numbers, reproduce)
+
+
+def _listed(tensor: Tensor, entry: Sequence[int] | None = None) -> Any:
+    """Return a tensor as lists; of a large one the given entry, or else its shape in words."""
+    if tensor.numel() <= _SHOWN:
+        return tensor.detach().tolist()
+    if entry is not None:
+        return tensor.detach()[tuple(entry)].item()
+    return f"{' x '.join(map(str, tensor.shape))} numbers, too many to list"
 
 
 class _Search:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class Family:
         """
         rest = iter(choices)
         try:
-            module, _ = self.build(_Replayed(rest))
+            module, _ = self.build(cast("st.DrawFn", _Replayed(rest)))
         except Exception as error:  # whatever a builder does with what is not its own
             raise InputError(f"the family “{self.name}” does not build {list(choices)}") from error
         if list(rest):
@@ -128,7 +128,7 @@ def specimens_of(draw: st.DrawFn, build: Builder, dependent: bool = False) -> Sp
         dependent: Copy the values' weights into the network that makes the gates.
     """
     recorded = _Recorded(draw)
-    module, shape = build(recorded)
+    module, shape = build(cast("st.DrawFn", recorded))
     module = module.double().eval()
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):

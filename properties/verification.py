@@ -16,6 +16,8 @@ from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import LIVE, Judgement, Tally, judge
 from reluctant.properties.pools import pool
 from reluctant.properties.sharpness import sharpness
+from reluctant.properties.shelves import Folder, Shelf, of_family
+from reluctant.properties.shrinking import counterexample
 from reluctant.properties.specimens import Family
 from reluctant.theory.statements import Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, Verdict
@@ -37,6 +39,8 @@ def verify_family(
     admitted: tuple[Outcome, ...] | None = None,
     patience: int = PATIENCE,
     shrinking: bool = True,
+    shelf: Shelf | None = None,
+    reproduce: str = "",
 ) -> Verdict:
     """Try one statement on specimens of one family, and shrink what refutes it.
 
@@ -50,23 +54,30 @@ def verify_family(
             :mod:`reluctant.properties.expectations` has for the family.
         patience: Number of specimens looked at, at most, for each example that is wanted.
         shrinking: Look for the smallest counterexample, which takes a while; else give none.
+        shelf: Counterexamples that are known, tried first, and those that are to be kept.
+        reproduce: Line that shows again a counterexample that is not kept; a run of the suite
+            if empty.
 
     Returns:
         The verdict. A counterexample is the smallest that Hypothesis found.
     """
     tally = Tally(statement)
+    shelf = shelf or Shelf()
     admitted = admitted or expected_outcomes(statement, family.name)
     applies = admitted[0] is not Outcome.NOT_IMPLIED
     wanted = examples if applies else min(examples, _UNEXPECTED_TO_APPLY)
     holding = min(LIVE, wanted) if applies else 0
     started = time.perf_counter()
     specimens = pool(family, seed_)
-    for position, trial in enumerate(specimens.head(patience * wanted)):
+    found = shelf.retried(statement, of_family(family))
+    if found:
+        tally.add(found[1])
+    for position, trial in enumerate(specimens.head(0 if found else patience * wanted)):
         judgement = judge(statement, trial)
         tally.add(judgement)
         if judgement.outcome is Outcome.REFUTED:
             if shrinking:
-                tally.counterexample = smallest(statement, specimens, position, trial)
+                found = smallest(statement, specimens, position, trial)
             break
         if statement.kind is Kind.NOT_IMPLIED and not applies and _all_hold(judgement):
             continue  # what is not implied has to be seen to fail
@@ -75,6 +86,11 @@ def verify_family(
             continue
         if compared >= wanted and tally.count(Outcome.HOLDS) >= holding:
             break
+    if found:
+        network = {"family": family.name, "choices": list(found[0].choices)}
+        line = shelf.keep(statement, family.name, *found, network)
+        again = reproduce or f"reluctant verify --statements {statement.id}  # {family.name}"
+        tally.counterexample = counterexample(*found, line or again)
     verdict = tally.verdict(family.name, admitted[0], time.perf_counter() - started)
     return replace(verdict, expected=verdict.outcome) if verdict.outcome in admitted else verdict
 
@@ -143,6 +159,7 @@ def verify(
     *,
     seed_: int = 0,
     dropping: bool = False,
+    counterexamples: Folder = None,
 ) -> Report:
     """Try every statement on every family, and hunt every mutant.
 
@@ -152,13 +169,15 @@ def verify(
         progress: Called with what is being done, steps done, and steps in all.
         seed_: Seed of all draws.
         dropping: Also drop each hypothesis alone, and look for a failure without it.
+        counterexamples: Folder of counterexamples: known ones are tried first, and the smallest
+            found are kept there. None knows none and keeps none.
 
     Returns:
         One verdict a statement and family, one result a mutant, and, if asked for, one a hypothesis.
     """
     chosen, examples = select(statements), EXAMPLES[profile]
     steps = sum(len(FAMILIES) + len(s.mutants) + dropping * len(s.hypotheses) for s in chosen)
-    done = 0
+    done, shelf = 0, Shelf.at(counterexamples)
     verdicts: list[Verdict] = []
     mutants: list[MutantResult] = []
     needs: list[Sharpness] = []
@@ -168,7 +187,9 @@ def verify(
             for family in FAMILIES:
                 if progress:
                     progress(f"{statement.id} on {family.name}", done, steps)
-                verdicts.append(verify_family(statement, family, examples=examples, seed_=seed_))
+                verdicts.append(
+                    verify_family(statement, family, examples=examples, seed_=seed_, shelf=shelf)
+                )
                 done += 1
             for mutant in statement.mutants:
                 if progress:
@@ -187,7 +208,7 @@ def verify(
         tuple(verdicts),
         tuple(mutants),
         environment(seed_, profile),
-        notes,
+        (*notes, *shelf.notes),
         tuple(needs),
     )
 
