@@ -197,7 +197,7 @@ def _needed(graph: fx.Graph, output: str) -> tuple[fx.Node, ...]:
 
 _OTHER = {
     "mask": "a product with a mask, and a gated twin needs to know the pre-activation of its gates",
-    "leaky": "a leaky ReLU, and the gates of a gated twin are open or shut",
+    "leaky": "a leaky ReLU or an absolute value, and the gates of a gated twin are open or shut",
     "clip": "a clipped ramp, and the gates of a gated twin are those of ReLUs",
 }
 
@@ -220,7 +220,8 @@ def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
                 where=layer.place,
             )
         call = graph[layer.name]
-        operand = next(n for n in call.all_input_nodes if n.name in moving)
+        carried = (n for n in call.all_input_nodes if n.name in moving)
+        operand = next(n for n in carried if n.name != layer.made_by)
         windows = None
         if layer.kind == "max":
             windows = _windows(call, operand, by_name[layer.name], layer.ties == "shared")

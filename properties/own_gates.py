@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from reluctant.theory.network import PathNetwork
@@ -32,5 +33,5 @@ def following_gates(
         layer = net.gate_layers[g]
         if layer.is_step and layer.own and layer.source is not None:
             q = net.forward(x.double(), found, weights, output=layer.source)
-            found[g] = (q > 0).double() + layer.low * (q <= 0).double()
+            found[g] = torch.where(q > 0, 1.0, layer.low().detach().to(q))
     return found

@@ -50,7 +50,8 @@ def _at_most_one(net: PathNetwork) -> Unmet | None:
     made = {node.name: node for node in net.program.graph.nodes}
     for g in net.value_gates:
         layer = net.gate_layers[g]
-        if layer.hard or (layer.kind == "leaky" and 0.0 <= layer.low <= 1.0):
+        low = layer.low()
+        if layer.hard or (layer.kind == "leaky" and bool(((low >= 0) & (low <= 1)).all())):
             continue
         node = made.get(layer.made_by)
         is_logistic = node is not None and str(node.target).startswith("reluctant.gate")

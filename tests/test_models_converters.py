@@ -255,10 +255,10 @@ def test_exporting_an_unseen_shape_says_what_to_do() -> None:
         (F.gelu, "aten.gelu.default cannot be read"),
         (F.relu6, "relu6 is a clipped ramp"),
         (F.leaky_relu, "leaky_relu is a leaky ReLU"),
-        (lambda q: q * (q > 0), "product with a mask.*write torch.relu"),
-        (lambda q: torch.where(q > 0, q, 0.0), "product with a mask.*write torch.relu"),
+        (lambda q: q * (q > 1), "product with a mask.*write torch.relu"),
+        (torch.abs, "abs_1 is a leaky ReLU or an absolute value"),
         (lambda q: q.clamp(min=0.5), "clamp_min is a clipped ramp|clamp is a clipped ramp"),
-        (lambda q: F.threshold(q, 0.1, 0.0), "only the threshold 0 with value 0"),
+        (lambda q: F.threshold(q, 0.1, 0.0), "where.* is a product with a mask"),
         (lambda q: torch.softmax(q, 1), "softmax"),
     ],
 )

@@ -185,8 +185,24 @@ class Refused(nn.Module):
         (lambda t: t * t, "aten.mul.Tensor"),
         (lambda t: t * torch.sigmoid(t), "aten.sigmoid.default"),
         (lambda t: t @ t.T @ t, "aten"),
-        (lambda t: torch.where(t > 0, t, 0.1 * t), "aten.where.self"),
-        (lambda t: t.masked_fill(t < 0, 1.0), "aten.masked_fill.Scalar"),
+        (lambda t: torch.where(t > 0, t * t, t), "aten.mul.Tensor"),
+        (F.elu, "aten.elu.default"),
+        (F.celu, "aten.celu.default"),
+        (F.selu, "aten.selu.default"),
+        (F.softplus, "aten.softplus.default"),
+        (F.mish, "aten.mish.default"),
+        (F.silu, "aten.silu.default"),
+        (F.hardswish, "aten.hardswish.default"),
+        (lambda t: F.rrelu(t, training=True), "aten.rrelu.default"),
+        (lambda t: F.dropout(t, training=True), "aten.dropout.default"),
+        (lambda t: t + torch.rand_like(t), "aten.rand_like.default"),
+        (lambda t: F.local_response_norm(t[:, None], 2)[:, 0], "aten.pow.Tensor_Scalar"),
+        (lambda t: t[:, :1].sigmoid() * t, "aten.sigmoid.default"),
+        (lambda t: t * torch.heaviside(t, torch.tensor(0.5).to(t)), "aten.heaviside.default"),
+        (lambda t: t.round(), "aten.round.default"),
+        (lambda t: t.int().to(t.dtype), "aten.to.dtype"),
+        (lambda t: t.float().double(), "aten.to.dtype"),
+        (lambda t: t.to(torch.complex128).abs(), "aten.to.dtype"),
     ],
     ids=[
         "gelu",
@@ -197,8 +213,24 @@ class Refused(nn.Module):
         "square",
         "swish",
         "attention",
-        "choice",
-        "fill",
+        "choice of a square",
+        "elu",
+        "celu",
+        "selu",
+        "softplus",
+        "mish",
+        "silu",
+        "hard swish",
+        "random slopes in training",
+        "dropout in training",
+        "noise",
+        "local response norm",
+        "squeeze and excitation",
+        "half a step",
+        "rounding",
+        "integers",
+        "single precision",
+        "complex numbers",
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name_and_place(
@@ -209,7 +241,7 @@ def test_what_cannot_be_read_is_refused_by_name_and_place(
     assert caught.value.operation.startswith(operation)
 
 
-@pytest.mark.parametrize("act", [torch.abs, F.softshrink, F.hardshrink, lambda t: t.amin(1)])
+@pytest.mark.parametrize("act", [F.softshrink, F.hardshrink, lambda t: t.amin(1)])
 def test_what_is_piecewise_linear_is_not_called_foreign(act: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(rl.UnsupportedOperation, match="is piecewise linear, and not read yet"):
         trace(Refused(act), X)

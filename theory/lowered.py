@@ -81,6 +81,9 @@ class Mask:
         ties: Convention for equal entries.
         follows: True if every gate was made from the source's entry at its own place, a hard gate
             from its sign alone.
+        sign: "gt", "ge", "lt" or "le" if a hard gate that follows is 1 where the entry is so
+            compared with 0.
+        moves: True if the gates move with their pre-activation where it is not tied.
     """
 
     graph_node: str
@@ -88,6 +91,8 @@ class Mask:
     source: int | None
     ties: str = "zero"
     follows: bool = False
+    sign: str = ""
+    moves: bool = False
 
     def held_by(self, graph_node: str) -> Mask:
         """Return the same gates, held by another node of the graph."""
@@ -95,7 +100,7 @@ class Mask:
 
     def rearranged(self, graph_node: str) -> Mask:
         """Return the same gates at other places, held by another node of the graph."""
-        return replace(self, graph_node=graph_node, follows=False)
+        return replace(self, graph_node=graph_node, follows=False, sign="")
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,11 @@ class Lowering:
         )
         return len(self.weights) - 1
 
+    def note(self, remark: str) -> None:
+        """Remember a remark, once."""
+        if remark not in self.notes:
+            self.notes.append(remark)
+
     def gate(self, call: Call, operand: Path, *, after: str, probe: Probe, **rest: Any) -> Path:
         """Append a layer of gates and the node that it multiplies."""
         layer = GateLayer(name=call.name, place=call.place, **rest)
@@ -225,9 +230,7 @@ class Lowering:
 
     def _foreign(self, call: Call) -> Unreadable:
         why = SUBGRAPHS.get(call.operation, "it is neither linear in the data nor a gate")
-        if "prelu" in call.operation:
-            why = "its slopes are trained, and such gates are not read yet; use a leaky ReLU"
-        elif call.operation in PIECEWISE_LINEAR:
+        if call.operation in PIECEWISE_LINEAR:
             why = "it is piecewise linear, and not read yet; write it with ReLUs or comparisons"
         return Unreadable(self.refuse(call, why), is_final=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from reluctant.theory.lowered import Call, Mask, Path, Static
+from reluctant.theory.lowered import Call, Mask, Path, Static, leaves
 from reluctant.theory.operations import MOVES
 
 _KEEPS_HARD = (
@@ -23,9 +23,10 @@ _KEEPS_HARD = (
     "select",
     "roll",
 )
-
-
-_SIGNS = {f"aten.{name}.Scalar" for name in ("gt", "ge", "lt", "le")}
+_TAKES_NUMBERS = ("mul", "where", "scatter")  # as values, and not as axes or places
+_SIGNS = {f"aten.{name}.Scalar": name for name in ("gt", "ge", "lt", "le")}
+_OPPOSITE = {"gt": "le", "le": "gt", "ge": "lt", "lt": "ge", "": ""}
+_NOT = ("aten.logical_not.default", "aten.bitwise_not.default")
 
 
 def is_mask_arithmetic(arguments: Sequence[Any]) -> bool:
@@ -37,17 +38,30 @@ def is_mask_arithmetic(arguments: Sequence[Any]) -> bool:
 def mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
     """Return the gates that an operation makes of data, gates and constants.
 
-    They are hard if they are boolean, or if the operation keeps 0 and 1 and all its gates are hard.
+    They are hard if they are boolean, or if the operation keeps 0 and 1 and has no other operands.
     They follow the data that they were made from if they compare it with 0.
     """
-    sources = [
-        a.node if isinstance(a, Path) else a.source for a in arguments if isinstance(a, Path | Mask)
-    ]
-    masks_hard = all(a.hard for a in arguments if isinstance(a, Mask))
+    read = [a for a in arguments if isinstance(a, Path | Mask)]
+    sources = [a.node if isinstance(a, Path) else a.source for a in read]
+    source = sources[0] if sources else None
     keeps = call.operation in MOVES or any(part in call.operation for part in _KEEPS_HARD)
-    boolean = getattr(call.node.meta.get("val"), "dtype", None) is torch.bool
-    hard = boolean or (masks_hard and keeps)
-    follows = (
-        call.operation in _SIGNS and isinstance(call["self"], Path) and float(call["other"]) == 0.0
-    )
-    return Mask(call.name, hard, sources[0] if sources else None, follows=follows)
+    is_boolean = getattr(call.node.meta.get("val"), "dtype", None) is torch.bool
+    hard = is_boolean or (keeps and _reads_bits_only(call, arguments))
+    if call.operation in _NOT and isinstance(read[0], Mask) and is_boolean:
+        return Mask(call.name, hard, source, follows=read[0].follows, sign=_OPPOSITE[read[0].sign])
+    sign = _SIGNS.get(call.operation, "")
+    if sign and isinstance(call["self"], Path) and float(call["other"]) == 0.0:
+        return Mask(call.name, hard, source, follows=True, sign=sign)
+    return Mask(call.name, hard, source, moves=any(m.moves for m in read if isinstance(m, Mask)))
+
+
+def _reads_bits_only(call: Call, arguments: Sequence[Any]) -> bool:
+    """Tell whether all values that an operation reads are 0 or 1."""
+    masks_hard = all(a.hard for a in arguments if isinstance(a, Mask))
+    constants = [
+        a.value() for a in arguments if isinstance(a, Static) and a.value().is_floating_point()
+    ]
+    numbers = [a for a in leaves(call.arguments) if isinstance(a, int | float)]
+    if any(part in call.operation for part in _TAKES_NUMBERS):
+        constants += [torch.tensor(float(a)) for a in numbers]
+    return masks_hard and all(bool(((t == 0) | (t == 1)).all()) for t in constants)

@@ -172,7 +172,7 @@ class PathNetwork:
             constant: Applied to constants and scale factors, such as ``torch.abs``.
             reduce: Applied to every tensor, such as a residue modulo a prime.
             sources: False leaves out biases and constants that are not inputs.
-            magnitudes: True uses the magnitude of constants in place of their value.
+            magnitudes: True uses the magnitudes of constants and gates in place of their values.
             replace: Nodes whose value is computed by another function of their operands.
             output: Node to evaluate; the network's output if None.
 
@@ -220,7 +220,8 @@ class PathNetwork:
             elif isinstance(node, Scale):
                 t = operands[0] * constant(node.factor).to(x)
             elif isinstance(node, Gate):
-                t = operands[0] if gates is None else operands[0] * gates[node.gate].to(x)
+                g = None if gates is None else gates[node.gate].to(x)
+                t = operands[0] if g is None else operands[0] * (g.abs() if magnitudes else g)
             else:
                 raise AssertionError(type(node))
             values[i] = reduce(t)

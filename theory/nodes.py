@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from reluctant.theory.operators import Operator
@@ -114,23 +115,30 @@ class Gate(Node):
     gate: int
 
 
-@dataclass(frozen=True, slots=True)
+def _shut() -> Tensor:
+    return torch.zeros(())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class GateLayer:
     """Say where one layer of gates comes from.
 
     Attributes:
         name: Name of the operation in the exported graph.
         kind: "relu", "leaky" (its lower value is not 0), "clip" (one of the two gates of a clipped
-            ramp), "max" (one-hot over windows) or "mask" (a factor computed elsewhere).
+            ramp), "max" (one-hot over windows) or "mask" (a factor computed as a tensor of its own).
         hard: True if the gates can only be 0 or 1.
         own: True if they come from the tensor that they multiply.
         source: Node of the gating pre-activation, None if it could not be read.
         place: Where it stands in the user's source.
-        ties: Convention at ties: of a max pooling "first" or "shared"; of a ReLU at q = 0, where
-            its
-            gate is 0, the derivative that torch takes, "zero", "half" or "one".
-        made_by: Node of the exported graph that holds the gates, for the kind "mask".
-        low: Value of a ReLU's gate where its pre-activation is not positive.
+        ties: Convention at ties: of a max pooling "first" or "shared"; of a ReLU at q = 0, where its
+            gate has its lower value, the derivative that torch takes: "zero" for that value, "one"
+            for the upper one, "half" for their mean.
+        made_by: Node of the exported graph that holds the gates, if they are a tensor of their own.
+        low: Gives a ReLU's gate where its pre-activation is not positive: one number, or one a
+            channel. Of a PReLU it is a parameter, which makes gates and is no weight on a path.
+        slope: Identity of that parameter, None if there is none.
+        moves: True if the gates are soft, and so move with their pre-activation between ties.
     """
 
     name: str
@@ -141,7 +149,9 @@ class GateLayer:
     place: str = ""
     ties: str = "zero"
     made_by: str = ""
-    low: float = 0.0
+    low: Callable[[], Tensor] = _shut
+    slope: int | None = None
+    moves: bool = False
 
     @property
     def is_step(self) -> bool:
@@ -151,7 +161,7 @@ class GateLayer:
     @property
     def is_stepped(self) -> bool:
         """Tell whether the gates are constant between ties."""
-        return self.hard or self.is_step or self.kind == "max"
+        return not self.moves
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,8 +33,8 @@ MOVES = {
 }  # fmt: skip
 # What is linear between kinks, and has no rule.
 PIECEWISE_LINEAR = {
-    "aten.abs.default", "aten.abs_.default", "aten.amin.default", "aten.min.dim", "aten.min.other",
-    "aten.minimum.default", "aten.rrelu.default", "aten.rrelu_.default", "aten.softshrink.default",
+    "aten.amin.default", "aten.min.dim", "aten.min.other",
+    "aten.minimum.default", "aten.softshrink.default",
     "aten.hardshrink.default", "aten.hardsigmoid.default", "aten.hardsigmoid_.default",
     "aten.clamp.Tensor", "aten.clamp_.Tensor", "aten.clamp_min.Tensor", "aten.clamp_max.Tensor",
 }  # fmt: skip

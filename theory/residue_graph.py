@@ -22,9 +22,8 @@ from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.fields import PrimeField
 from reluctant.theory.lowered import number
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import GateLayer
 from reluctant.theory.operations import CREATORS, MOVES
-from reluctant.theory.residue_rules import RULES, windows
+from reluctant.theory.residue_rules import RULES, choice, windows
 
 _MOVES = MOVES | {
     f"aten.{name}"
@@ -45,6 +44,7 @@ _UNCHANGED = {
     "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp_max.default",
     "aten.clamp_max_.default", "aten.hardtanh.default", "aten.hardtanh_.default",
 }  # fmt: skip
+_WITH_STATISTICS = ("aten._native_batch_norm_legit_no_training.default",)
 _PRODUCTS = {
     "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.addmm.default",
     "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding",
@@ -200,12 +200,18 @@ class Walk:
         layer = self.layers.get(node.name)
         if layer is None:
             return node.all_input_nodes
-        return [self.gated_operand(node, self.net.gate_layers[layer])]
+        same = [g for g in self.net.gate_layers if g.name == node.name and g.kind != "clip"]
+        if len(same) > 1:
+            return [n for n in node.all_input_nodes if n.name != same[0].made_by]
+        return [self.gated_operand(node, layer)]
 
-    def gated_operand(self, node: fx.Node, layer: GateLayer) -> fx.Node:
+    def gated_operand(self, node: fx.Node, k: int) -> fx.Node:
         """Return what a layer of gates multiplies."""
+        layer = self.net.gate_layers[k]
         operands = [n for n in node.all_input_nodes if n.name != layer.made_by]
-        if len(operands) > 1:
+        if layer.is_step:
+            operands = [n for n in operands if n.name == self.net.program.probes[k][0]]
+        elif len(operands) > 1:
             operands = [n for n in operands if self.carries(n)]
         if len(operands) != 1:
             raise self.refuse(node, "it is not clear which operand its gates multiply")
@@ -238,8 +244,9 @@ class Walk:
             several = isinstance(node.meta["val"], tuple | list)  # a maximum and its indices
             return (gated, None) if several else gated
         operation = self.operation(node)
-        if operation == "aten.batch_norm.default":
-            return Residues(self.batch_norm(node))
+        if "batch_norm" in operation:
+            normed = Residues(self.batch_norm(node))
+            return (normed, None, None) if operation in _WITH_STATISTICS else normed
         known = map_arg((node.args, node.kwargs), lambda n: self.found[n.name])
         if not any(isinstance(self.found[n.name], Residues) for n in node.all_input_nodes):
             return node.target(*known[0], **known[1])  # type: ignore[operator]
@@ -334,9 +341,9 @@ class Walk:
         size = (-1, *[1] * (x.ndim - 2))
         return self.over.reduce(x * scale.reshape(size) + added.reshape(size))
 
-    def clipped(self, node: fx.Node, layer: GateLayer) -> Tensor:
+    def clipped(self, node: fx.Node, k: int) -> Tensor:
         """Clip: what is above the lower edge, less what is above the upper one."""
-        q = self.residues(self.found[self.gated_operand(node, layer).name])
+        q = self.residues(self.found[self.gated_operand(node, k).name])
         edges: list[Any] = [0.0, 6.0]
         if "relu6" not in self.operation(node):
             names = ("min_val", "max_val") if "hardtanh" in self.operation(node) else ("min", "max")
@@ -354,8 +361,11 @@ class Walk:
         """Multiply by a layer of gates; a maximum adds up each window."""
         layer, gates = self.net.gate_layers[k], self.gates[k]
         if layer.kind == "clip":
-            return self.clipped(node, layer)
-        q = self.residues(self.found[self.gated_operand(node, layer).name])
+            return self.clipped(node, k)
+        layers = [j for j, other in enumerate(self.net.gate_layers) if other.name == node.name]
+        if len(layers) > 1:
+            return self.over.reduce(choice(self, node, layers))
+        q = self.residues(self.found[self.gated_operand(node, k).name])
         if layer.kind != "max":
             if q.shape[1:] != gates.shape[1:]:
                 q = q.expand(-1, *gates.shape[1:]) if q.ndim == gates.ndim else q

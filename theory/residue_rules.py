@@ -52,6 +52,22 @@ def windows(walk: Walk, node: fx.Node, q: Tensor) -> Tensor:
     return taps.movedim(2, 1)
 
 
+_CHOICES = {
+    "where": ("self", "other"), "masked_fill": ("value", "self"), "index_put": ("values", "self"),
+}  # fmt: skip
+
+
+def choice(walk: Walk, node: fx.Node, layers: Sequence[int]) -> Tensor:
+    """Choose between two tensors by layers of gates, one for each of them that is not 0."""
+    names = _CHOICES[walk.operation(node).split(".")[1].removesuffix("_")]
+    total, left = torch.zeros((), dtype=torch.float64), list(layers)
+    for given in (walk.argument(node, name) for name in names):
+        part = walk.found[given.name] if isinstance(given, fx.Node) else number(given)
+        if not isinstance(part, Tensor) or bool((part != 0).any()):
+            total = total + walk.over.reduce(_scalar(walk, given) * walk.gates[left.pop(0)])
+    return total
+
+
 def _scalar(walk: Walk, value: Any) -> Tensor:
     if isinstance(value, fx.Node):
         value = walk.residues(walk.found[value.name])

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, number
 from reluctant.theory.lowering import Lowering, rule
-from reluctant.theory.masks import is_mask_arithmetic, mask_of
-from reluctant.theory.rules_routing import expanded, shaped
+from reluctant.theory.masks import mask_of
+from reluctant.theory.rules_routing import shaped
 from reluctant.theory.windows import Windows, adaptive, sliding
 
 
-def _own(
+def own_gates(
     lower: Lowering,
     call: Call,
     q: Path,
@@ -24,8 +24,9 @@ def _own(
     ties: str = "zero",
     *,
     kind: str = "relu",
-    low: float = 0.0,
+    low: Callable[[], Tensor] | None = None,
     above: float = 0.0,
+    **rest: Any,
 ) -> Path:
     """Append gates that are 1 where an operand of the call is above a number, and low elsewhere.
 
@@ -36,34 +37,82 @@ def _own(
         argument: "self", or the name of the graph node of the operand.
         ties: Derivative at ties.
         kind: Kind of the layer.
-        low: Value of the gates that are not open.
+        low: Gives the value of the gates that are not open, broadcastable to the operand; 0 if None.
         above: The number.
+        rest: What else is to be said of the layer.
     """
     name = call.node.all_input_nodes[0].name if argument == "self" else argument
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         pre_activation: Tensor = values[name]
         gates = (pre_activation > above).movedim(q.batch, 0).to(pre_activation.dtype)
-        return gates if low == 0.0 else torch.where(gates > 0, gates, low)
+        return gates if low is None else torch.where(gates > 0, gates, low().detach().to(gates))
 
+    if low is not None:
+        rest["low"] = low
     # Recorded before the call, which may change its operand in place.
     gated = lower.gate(
-        call, q, after=name, probe=probe, kind=kind, hard=low == 0.0, own=True,
-        source=q.node, ties=ties, low=low,
+        call, q, after=name, probe=probe, kind=kind, hard=low is None, own=True,
+        source=q.node, ties=ties, **rest,
     )  # fmt: skip
     return Path(gated.node, gated.shape, q.batch)
 
 
 @rule("aten.relu.default", "aten.relu_.default")
 def _relu(lower: Lowering, call: Call) -> Lowered:
-    return _own(lower, call, lower.path(call, call["self"]), "self")
+    return own_gates(lower, call, lower.path(call, call["self"]), "self")
 
 
 @rule("aten.leaky_relu.default", "aten.leaky_relu_.default")
 def _leaky(lower: Lowering, call: Call) -> Lowered:
-    low = float(call["negative_slope"])
-    kind = "leaky" if low else "relu"
-    return _own(lower, call, lower.path(call, call["self"]), "self", kind=kind, low=low)
+    return leaky(lower, call, lower.path(call, call["self"]), float(call["negative_slope"]))
+
+
+def leaky(lower: Lowering, call: Call, q: Path, slope: float, **rest: Any) -> Path:
+    """Append the gates of a leaky ReLU; those of a ReLU if its slope is 0."""
+    rest = {"argument": "self", **rest}
+    if not slope:
+        return own_gates(lower, call, q, **rest)
+    return own_gates(lower, call, q, kind="leaky", low=lambda: number(slope), **rest)
+
+
+@rule("aten.abs.default", "aten.abs_.default")
+def _absolute(lower: Lowering, call: Call) -> Lowered:
+    if isinstance(call["self"], Mask):
+        return mask_of(call, [call["self"]])
+    return leaky(lower, call, lower.path(call, call["self"]), -1.0, ties="half")
+
+
+@rule("aten.rrelu.default", "aten.rrelu_.default")
+def _random_slope(lower: Lowering, call: Call) -> Lowered:
+    if call["training"]:
+        raise lower.refuse(call, "its slope is random in training mode; call module.eval() first")
+    slope = (float(call["lower"]) + float(call["upper"])) / 2.0
+    return leaky(lower, call, lower.path(call, call["self"]), slope)
+
+
+@rule("aten.prelu.default")
+def _trained_slope(lower: Lowering, call: Call) -> Lowered:
+    q, slope = lower.path(call, call["self"]), call["weight"]
+    if not isinstance(slope, Static):
+        raise lower.refuse(call, "its slopes depend on the data")
+    if slope.trained and slope.parameter is None:
+        raise lower.refuse(
+            call, "its slopes are computed from parameters; hold them in a parameter of their own"
+        )
+    count = slope.value().numel()
+    if count > 1 and q.batch != 0:
+        raise lower.refuse(call, "the batch axis of its operand is not the first")
+    size = (-1, *[1] * (len(q.shape) - 1)) if count > 1 else ()
+    if slope.trained:
+        lower.note(
+            f"{call.place}: {slope.name} is the slope of a PReLU: it makes values of gates, is no "
+            "weight on a path, and laws over the weights hold it still"
+        )
+    return own_gates(
+        lower, call, q, "self", kind="leaky", low=lambda: slope.value().reshape(size),
+        slope=slope.parameter,
+    )  # fmt: skip
 
 
 @rule(
@@ -106,7 +155,7 @@ def _clipped(
     if least is None and most is None:
         return q
     if least == 0 and most is None:
-        return _own(lower, call, q, "self", ties="one" if at_edges else "zero")
+        return own_gates(lower, call, q, "self", ties="one" if at_edges else "zero")
     if least is not None and most is not None and not least < most:
         raise lower.refuse(call, f"its lower edge {least} is not below its upper edge {most}")
 
@@ -115,7 +164,7 @@ def _clipped(
         if edge:
             parts.append(lower.constant(call, q.shape, number(-edge)))
         shifted = lower.total(call, parts) if edge else q
-        return _own(
+        return own_gates(
             lower, call, Path(shifted.node, q.shape, q.batch), "self", ties, kind="clip", above=edge
         )
 
@@ -129,29 +178,12 @@ def _clipped(
     return Path(total.node, total.shape, q.batch)
 
 
-@rule("aten.threshold.default", "aten.threshold_.default")
-def _threshold(lower: Lowering, call: Call) -> Lowered:
-    if call["threshold"] != 0 or call["value"] != 0:
-        raise lower.refuse(call, "only the threshold 0 with value 0 is a ReLU")
-    return _own(lower, call, lower.path(call, call["self"]), "self")
-
-
-@rule("aten.maximum.default", "aten.max.other")
-def _maximum(lower: Lowering, call: Call) -> Lowered:
-    left, right = call["self"], call["other"]
-    names = [n.name for n in call.node.all_input_nodes]
-    if isinstance(left, Static):
-        left, right, names = right, left, names[::-1]
-    if not isinstance(right, Static) or right.trained or bool((right.value() != 0).any()):
-        raise lower.refuse(call, "only the maximum with 0 is a ReLU")
-    return _own(lower, call, lower.path(call, left), names[0], ties="half")
-
-
 @rule("reluctant.gate.default")
 def _gate(lower: Lowering, call: Call) -> Lowered:
     q = call["q"]
     source = q.node if isinstance(q, Path) else None
-    return Mask(call.name, call["slope"] == 0, source, follows=True)
+    hard = call["slope"] == 0
+    return Mask(call.name, hard, source, follows=True, moves=not hard)
 
 
 def _winners(
@@ -290,6 +322,8 @@ def multiplied_by_mask(
     """
     shape, name = value.shape, mask.graph_node
     own = mask.follows and mask.source is not None and mask.source == value.node
+    if own and mask.sign and (mask.sign in ("gt", "ge")) != turned:
+        return stepped(lower, call, value, mask)
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         gates = values[name]
@@ -308,45 +342,24 @@ def multiplied_by_mask(
         source=mask.source,
         ties=mask.ties,
         made_by=name,
+        moves=mask.moves,
     )
 
 
-@rule("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf")
-def _where(lower: Lowering, call: Call) -> Lowered:
-    chosen, other = call["self"], call["other"]
-    turned = isinstance(other, Path)
-    kept, left = (other, chosen) if turned else (chosen, other)
-    if not isinstance(call["condition"], Mask) or not isinstance(kept, Path) or not _is_zero(left):
-        raise lower.refuse(
-            call, "only a choice between the data and 0, by a comparison of the data, is a gate"
-        )
-    return _kept_where(lower, call, kept, call["condition"], turned=turned)
+def stepped(
+    lower: Lowering, call: Call, q: Path, mask: Mask, low: Callable[[], Tensor] | None = None
+) -> Path:
+    """Append a ReLU, or a leaky one, that is written with a comparison.
 
-
-@rule(
-    "aten.masked_fill.Scalar", "aten.masked_fill_.Scalar",
-    "aten.masked_fill.Tensor", "aten.masked_fill_.Tensor",
-)  # fmt: skip
-def _masked_fill(lower: Lowering, call: Call) -> Lowered:
-    filled, mask, value = call["self"], call["mask"], call["value"]
-    if is_mask_arithmetic([filled, mask, value]):
-        return mask_of(call, [a for a in (filled, mask, value) if isinstance(a, Mask | Static)])
-    if not isinstance(mask, Mask) or not isinstance(filled, Path) or not _is_zero(value):
-        raise lower.refuse(
-            call, "only the data, filled with 0 by a comparison of the data, are gated"
-        )
-    return _kept_where(lower, call, filled, mask, turned=True)
-
-
-def _kept_where(lower: Lowering, call: Call, kept: Path, mask: Mask, *, turned: bool) -> Path:
-    if kept.batch != 0:
-        raise lower.refuse(call, "gates multiply a tensor whose batch axis is not the first")
-    assert call.shape is not None
-    kept = expanded(lower, call, kept, call.shape[1:])
-    return multiplied_by_mask(lower, call, kept, mask, turned=turned)
-
-
-def _is_zero(value: Any) -> bool:
-    if isinstance(value, Static):
-        return not value.trained and not bool((value.value() != 0).any())
-    return isinstance(value, int | float) and value == 0
+    Args:
+        lower: Network so far.
+        call: Operation.
+        q: What is gated and compared with 0.
+        mask: The comparison.
+        low: Gives the slope below 0; 0 if None.
+    """
+    argument = next(n.name for n in call.node.all_input_nodes if lower.lowered[n.name] == q)
+    ties = "zero" if mask.sign in ("gt", "le") else "one"
+    kind = "relu" if low is None else "leaky"
+    made_by = mask.graph_node
+    return own_gates(lower, call, q, argument, ties, kind=kind, low=low, made_by=made_by)

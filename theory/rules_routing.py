@@ -52,9 +52,7 @@ def _same(lower: Lowering, call: Call) -> Lowered:
 @rule("aten.detach.default", "aten.detach_.default")
 def _detach(lower: Lowering, call: Call) -> Lowered:
     if isinstance(call["self"], Path):
-        note = f"{call.place}: detach stops the gradient of the module; the paths go on"
-        if note not in lower.notes:
-            lower.notes.append(note)
+        lower.note(f"{call.place}: detach stops the gradient of the module; the paths go on")
     return call["self"]  # type: ignore[no-any-return]
 
 
@@ -69,6 +67,12 @@ def _cast(lower: Lowering, call: Call) -> Lowered:
     kept: Lowered = call.arguments.get("self", call.arguments.get("a"))
     if isinstance(kept, Mask):
         return kept.held_by(call.name)
+    value = call.node.meta.get("val")
+    if isinstance(kept, Path) and isinstance(value, Tensor):
+        if value.dtype is torch.bool:
+            return mask_of(call, [kept])
+        if not call.is_floating or torch.finfo(value.dtype).eps > torch.finfo(lower.dtype).eps:
+            raise lower.refuse(call, f"it rounds the data to {value.dtype}; leave them as they are")
     return kept
 
 

@@ -82,11 +82,17 @@ def _filled(lower: Lowering, call: Call) -> Lowered:
     return Static(lambda: value, name=call.name)
 
 
+@rule("aten._native_batch_norm_legit_no_training.default")
+def _written_out_batch_norm(lower: Lowering, call: Call) -> Lowered:
+    """Read what functionalisation makes of a batch norm: it and two empty statistics."""
+    return _batch_norm(lower, call), None, None
+
+
 @rule("aten.batch_norm.default")
 def _batch_norm(lower: Lowering, call: Call) -> Lowered:
     path = lower.path(call, call["input"])
     mean, variance = call["running_mean"], call["running_var"]
-    if call["training"] or mean is None or variance is None:
+    if call.arguments.get("training") or mean is None or variance is None:
         raise lower.refuse(
             call,
             "batch norm in training mode depends on the whole batch; call module.eval() and keep running statistics",
@@ -101,9 +107,9 @@ def _batch_norm(lower: Lowering, call: Call) -> Lowered:
     factor, constant = factor.reshape(size), (shift - center).reshape(size)
     magnitude = (shift.abs() + center.abs()).reshape(size)
     scaled = lower.scale(call, path, factor)
-    note = "batch norm: γ and β and the statistics are constants; they are not among the weights"
-    if note not in lower.notes:
-        lower.notes.append(note)
+    lower.note(
+        "batch norm: γ and β and the statistics are constants; they are not among the weights"
+    )
     if not bool((magnitude != 0).any()):
         return scaled
     return lower.total(

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reluctant.theory.labels import (
+    bits,
     closes_early,
     closing_step,
     in_order,
@@ -239,7 +240,7 @@ class _Walk:
     def gated(self, i: int, node: Gate, value: Tensor) -> Tensor:
         layer, ordered = self.net.gate_layers[node.gate], node.gate in self.ordered
         if layer.is_step:
-            return tagged(value, 10)
+            return tagged(value, 10, bits(layer.low()))
         if layer.kind == "max":
             gates = won(value, self.sizes, ordered=ordered and layer.ties == "first")
         else:

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reluctant.theory import (
-    rules_gates,  # noqa: F401  (fills the rule table)
+    rules_choices,  # noqa: F401  (fills the rule table)
+    rules_gates,  # noqa: F401
     rules_resampling,  # noqa: F401
     rules_routing,  # noqa: F401
     rules_scales,  # noqa: F401
@@ -40,6 +41,7 @@ from reluctant.theory.rounding import output_bound
 from reluctant.theory.twins import twin
 
 _EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
+_THRESHOLDS = ("aten.threshold.default", "aten.threshold_.default")
 _VIEWS = (
     "view",
     "slice",
@@ -150,6 +152,19 @@ def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     return exported
 
 
+def _write_out_thresholds(graph: fx.Graph) -> None:
+    """Write a threshold as the choice that it is, unless it is a ReLU."""
+    for node in [n for n in graph.nodes if str(n.target) in _THRESHOLDS and any(n.args[1:])]:
+        q, edge, value = node.args
+        with graph.inserting_before(node):
+            above = graph.call_function(torch.ops.aten.gt.Scalar, (q, edge))
+            chosen = graph.call_function(torch.ops.aten.where.ScalarOther, (above, q, value))
+        above.meta = {**node.meta, "val": q.meta["val"] > edge}
+        chosen.meta = dict(node.meta)
+        node.replace_all_uses_with(chosen)
+        graph.erase_node(node)
+
+
 def _mutates_a_view(graph: fx.Graph) -> bool:
     for node in graph.nodes:
         schema = getattr(node.target, "_schema", None)
@@ -186,7 +201,9 @@ def _lower(
 ) -> PathNetwork:
     lower = Lowering(batch=example.shape[0], dtype=example.dtype)
     bindings, data = _bind(module, twin, exported, lower, example)
-    output_name = next(iter(exported.graph_signature.user_outputs))
+    _write_out_thresholds(exported.graph)
+    kinds = [spec.kind for spec in exported.graph_signature.output_specs]
+    output_name = exported.graph.output_node().args[0][kinds.index(OutputKind.USER_OUTPUT)].name
     for node in exported.graph.nodes:
         if node.op == "call_function":
             lower.lowered[node.name] = _lower_call(lower, node)
@@ -196,18 +213,27 @@ def _lower(
                     f"{_place(node)}: a sub-graph cannot be read", operation=str(node.target)
                 )
             )
-    output = lower.lowered.get(str(output_name))
+    output = lower.lowered.get(output_name)
     if isinstance(output, Unreadable):
         raise output.error
     if not isinstance(output, Path) or output.batch != 0:
         raise InputError(
             "the module's output does not depend on the data along paths; nothing can be checked"
         )
+    on_paths = {weight.parameter: weight.name for weight in lower.weights}
+    for layer in lower.gate_layers:
+        if layer.slope in on_paths:
+            raise UnsupportedOperation(
+                f"{layer.place}: {on_paths[layer.slope]} makes gates, as the slope of {layer.name}, and "
+                "is a weight on paths too; use one parameter for each",
+                operation="aten.prelu.default",
+                where=layer.place,
+            )
     program = Program(
         graph=exported.graph,
         bindings=bindings,
         data=data,
-        output=str(output_name),
+        output=output_name,
         probes=tuple(lower.probes),
         example_shape=tuple(example.shape),
         dtype=example.dtype,
