@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reluctant.properties.catalogue import statements as statements
-    from reluctant.properties.conformance import check as check
-    from reluctant.properties.conformance import (
+    from reluctant.properties.cases import (
         parametrize_with_statements as parametrize_with_statements,
     )
+    from reluctant.properties.catalogue import statements as statements
+    from reluctant.properties.conformance import check as check
     from reluctant.properties.verification import verify as verify
 
 _HOMES = {
     "check": "conformance",
-    "parametrize_with_statements": "conformance",
+    "parametrize_with_statements": "cases",
     "statements": "catalogue",
     "verify": "verification",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -85,11 +85,8 @@ def check(
         :func:`reluctant.npk` costs for four examples.
     """
     require_module(module)
-    chosen = _chosen(statements)
-    if effort not in TRIALS:
-        raise InputError(f"effort must be one of {', '.join(TRIALS)}, got {effort!r}")
-    if not 0 <= seed < 2**63:
-        raise InputError(f"the seed must lie in 0 ... 2**63 - 1, got {seed}")
+    chosen = chosen_statements(statements)
+    ensure_options(effort, seed)
     subject = name or type(module).__name__
     module, example = one_tensor(twin(module), example, output)
     data = None if data is None else joined(data)
@@ -122,7 +119,16 @@ def check(
     return Report(subject, tuple(verdicts), (), _environment(seed, effort, example), tuple(notes))
 
 
-def _chosen(statements: Iterable[str] | None) -> tuple[Statement, ...]:
+def ensure_options(effort: str, seed: int) -> None:
+    """Refuse an effort that is none, and a seed that torch does not take."""
+    if effort not in TRIALS:
+        raise InputError(f"effort must be one of {', '.join(TRIALS)}, got {effort!r}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"the seed must lie in 0 ... 2**63 - 1, got {seed}")
+
+
+def chosen_statements(statements: Iterable[str] | None) -> tuple[Statement, ...]:
+    """Return the statements that are named, at least one."""
     wanted: Any = statements
     if wanted is not None:
         is_one = isinstance(wanted, str) or not isinstance(wanted, Iterable)
@@ -224,16 +230,6 @@ def _unsupported(statement: Statement, subject: str, error: UnsupportedOperation
     )
 
 
-def _failure(verdict: Verdict) -> str:
-    lines = [f"{verdict.statement} is {verdict.outcome} for {verdict.subject}: {verdict.reason}"]
-    if verdict.counterexample is not None:
-        found = verdict.counterexample
-        lines += [f"smallest example found: {found.summary}"]
-        lines += [f"  {name} = {value}" for name, value in found.numbers.items()]
-        lines += [f"again: {found.reproduce}"]
-    return "\n".join(lines)
-
-
 def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
     from reluctant import __version__
 
@@ -247,48 +243,3 @@ def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
         "seed": str(seed),
         "effort": effort,
     }
-
-
-def parametrize_with_statements(
-    modules: Sequence[nn.Module],
-    *,
-    example: Inputs,
-    statements: Iterable[str] | None = None,
-    effort: Effort = "quick",
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Parametrize a test with one check for every module and statement.
-
-    The test gets an argument ``check``; calling it fails if a statement whose hypotheses the module
-    meets is refuted, and skips, with the reason, what is not implied, inconclusive or unsupported.
-
-    Args:
-        modules: Modules to test.
-        example: Inputs of the shape to be used, as for :func:`check`.
-        statements: Identifiers or prefixes; all if None.
-        effort: As for :func:`check`.
-    """
-    import pytest
-
-    from reluctant.theory import ledger
-
-    ids = [statement.id for statement in _chosen(statements)]
-
-    def make(module: nn.Module, statement: str) -> Callable[[], None]:
-        def run() -> None:
-            verdict = check(module, example, [statement], effort=effort)[statement]
-            ledger.deposit(verdict)
-            if verdict.outcome in (Outcome.NOT_IMPLIED, Outcome.INCONCLUSIVE, Outcome.UNSUPPORTED):
-                pytest.skip(f"{verdict.outcome}: {verdict.reason}")
-            if not verdict.is_as_expected:  # pytest would rewrite an assert, and indent its text
-                raise AssertionError(_failure(verdict))
-
-        return run
-
-    cases = [
-        (make(module, statement), f"{type(module).__name__}-{statement}")
-        for module in modules
-        for statement in ids
-    ]
-    return pytest.mark.parametrize(
-        "check", [case for case, _ in cases], ids=[label for _, label in cases]
-    )

@@ -16,11 +16,9 @@ from conformance_specimens import X, make_module, make_statement
 from torch import Tensor, nn
 
 import reluctant as rl
-from reluctant.properties import catalogue, parametrize_with_statements
+from reluctant.properties import catalogue
 from reluctant.theory.statements import Comparison, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Report
-
-pytest_plugins = ["pytester"]
 
 
 @pytest.fixture
@@ -349,44 +347,3 @@ def test_odd_modules_get_a_verdict_on_every_statement(module: nn.Module) -> None
 def test_an_example_that_wants_gradients_is_fine() -> None:
     report = rl.check(make_module(), X.clone().requires_grad_(), ["dual.psd"])
     assert report["dual.psd"].outcome is Outcome.HOLDS
-
-
-SUITE = """
-import torch
-from torch import nn
-from reluctant.properties import parametrize_with_statements
-
-torch.manual_seed(0)
-
-@parametrize_with_statements(
-    [nn.Sequential(nn.Linear(3, 4), nn.ReLU()), nn.GELU()],
-    example=torch.ones(1, 3), statements=["dual.inner-product", "dual.homogeneous"],
-)
-def test_mine(check):
-    check()
-"""
-
-
-def test_a_suite_passes_skips_with_reasons_and_names_its_cases(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(SUITE)
-    result = pytester.runpytest_inprocess("-v", "-rs", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=1, skipped=3)
-    result.stdout.fnmatch_lines(
-        [
-            "*test_mine*Sequential-dual.inner-product* PASSED*",
-            "*SKIPPED*NOT_IMPLIED: 0.bias is a bias*",
-            "*SKIPPED*UNSUPPORTED: *aten.gelu.default cannot be read*",
-        ]
-    )
-
-
-def test_a_suite_fails_with_the_example_and_the_line(false: Statement) -> None:
-    mark = parametrize_with_statements([make_module()], example=9 * X)
-    ((run,),) = (mark.mark.args[1],)  # type: ignore[attr-defined]
-    with pytest.raises(AssertionError) as caught:
-        run()
-    text = str(caught.value)
-    assert text.startswith("test.false is REFUTED for Sequential: f: ")
-    assert "smallest example found: f: " in text
-    assert "\n  weights = {'0.weight': [[" in text
-    assert '\nagain: reluctant.check(module, example, ["test.false"]' in text
