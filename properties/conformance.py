@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from reluctant.properties.catalogue import select
 from reluctant.properties.exact import FieldTrials, at_full_size, try_statement
+from reluctant.properties.findings import found_of
 from reluctant.properties.judging import LIVE, Judgement, Tally, judge
 from reluctant.properties.saved import module_of
 from reluctant.properties.shelves import Folder, Shelf, of_module
 from reluctant.properties.shrinking import Budget, counterexample, shrunk
 from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
+from reluctant.theory.findings import Finding
 from reluctant.theory.inputs import require_module
 from reluctant.theory.single import Inputs, joined, one_tensor
 from reluctant.theory.statements import Statement
@@ -73,7 +75,8 @@ def check(
             tried first, and the smallest found are kept there. None knows none and keeps none.
 
     Returns:
-        One verdict a statement. HOLDS and REFUTED come where all hypotheses are met; NOT_IMPLIED
+        What was found of the network, as :func:`reluctant.findings` has it, and one verdict a
+        statement. HOLDS and REFUTED come where all hypotheses are met; NOT_IMPLIED
         names those that are not, and how far the conclusion is violated all the same;
         INCONCLUSIVE says what would be needed; UNSUPPORTED names the operation that cannot be read.
 
@@ -94,6 +97,7 @@ def check(
     shelf = Shelf.at(counterexamples)
     verdicts: list[Verdict] = []
     notes: list[str] = []
+    found: tuple[Finding, ...] = ()
 
     def settle(verdict: Verdict) -> None:
         verdicts.append(verdict)
@@ -104,6 +108,7 @@ def check(
         net = trace(module, example)
         notes.extend(net.notes)
         trials = Trials(module, example.detach(), data, effort, seed)
+        found = found_of(net, trials.sample, seed)
         large = at_full_size(net, example if trials.data is None else trials.data, seed)
         for k, statement in enumerate(chosen):
             if progress:
@@ -116,7 +121,13 @@ def check(
     except KeyboardInterrupt:
         notes.append(f"interrupted: {len(verdicts)} of {len(chosen)} statements were tried")
     notes.extend(shelf.notes)
-    return Report(subject, tuple(verdicts), (), _environment(seed, effort, example), tuple(notes))
+    return Report(
+        subject,
+        tuple(verdicts),
+        environment=_environment(seed, effort, example),
+        notes=tuple(notes),
+        findings=found,
+    )
 
 
 def ensure_options(effort: str, seed: int) -> None:

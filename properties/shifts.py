@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reluctant.properties.bounds import is_integral, kernel_tolerance
+from reluctant.theory.anatomy import called, reductions
 from reluctant.theory.kernels import kernel_magnitude
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.pooled import (
@@ -44,8 +45,12 @@ def _not_under_all(net: PathNetwork) -> Iterator[Unmet]:
         yield from asymmetries(net)
     elif max(found.steps) > 1:
         steps = " and ".join(map(str, found.steps))
-        why = f"strides or pooling windows leave only shifts by multiples of {steps}"
-        yield Unmet("invariant under every shift", why, net.nodes[net.output].place)
+        left = f"only shifts by multiples of {steps} leave the output as it is"
+        named = [(called(net, each.node), each.node.place) for each in reductions(net)]
+        for name, place in named or [("the network", net.nodes[net.output].place)]:
+            yield Unmet(
+                "invariant under every shift", f"{name} leaves out positions: {left}", place
+            )
 
 
 ALL_SHIFTS = Hypothesis(

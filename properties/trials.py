@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from reluctant.properties.sensitivity import Sample
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
 from reluctant.theory.statements import Trial, error_share
@@ -63,6 +64,13 @@ class Trials:
         """
         count = len(x.unique(dim=0))
         return Tried(example=count) if self.data is None else Tried(count, self._size)
+
+    @property
+    def sample(self) -> Sample:
+        """Return the data, or else the example, to measure on."""
+        if self.data is None:
+            return Sample(self.example, "the example")
+        return Sample(self.data[self.order.to(self.data.device)], "the data")
 
     @property
     def _size(self) -> int:

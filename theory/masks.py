@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from reluctant.theory.lowered import Call, Mask, Path, Static, leaves
-from reluctant.theory.operations import MOVES
+from reluctant.theory.operations import COMPARISONS, MOVES
 
 _KEEPS_HARD = (
     "mul",
@@ -24,7 +24,6 @@ _KEEPS_HARD = (
     "roll",
 )
 _TAKES_NUMBERS = ("mul", "where", "scatter")  # as values, and not as axes or places
-_SIGNS = {f"aten.{name}.Scalar": name for name in ("gt", "ge", "lt", "le")}
 _OPPOSITE = {"gt": "le", "le": "gt", "ge": "lt", "lt": "ge", "": ""}
 _NOT = ("aten.logical_not.default", "aten.bitwise_not.default")
 
@@ -49,7 +48,7 @@ def mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
     hard = is_boolean or (keeps and _reads_bits_only(call, arguments))
     if call.operation in _NOT and isinstance(read[0], Mask) and is_boolean:
         return Mask(call.name, hard, source, follows=read[0].follows, sign=_OPPOSITE[read[0].sign])
-    sign = _SIGNS.get(call.operation, "")
+    sign = COMPARISONS.get(call.operation, "")
     if sign and isinstance(call["self"], Path) and float(call["other"]) == 0.0:
         return Mask(call.name, hard, source, follows=True, sign=sign)
     return Mask(call.name, hard, source, moves=any(m.moves for m in read if isinstance(m, Mask)))

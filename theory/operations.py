@@ -31,6 +31,10 @@ MOVES = {
     "aten.detach.default", "aten.alias.default", "aten.numpy_T.default", "aten.mT.default",
     "aten.detach_.default", "aten.lift_fresh_copy.default",
 }  # fmt: skip
+# What adds two tensors.
+ADDITIONS = {f"aten.{name}.Tensor" for name in ("add", "add_", "sub", "sub_")}
+# What compares the data with a number, and how.
+COMPARISONS = {f"aten.{name}.Scalar": name for name in ("gt", "ge", "lt", "le")}
 # What is linear between kinks, and has no rule.
 PIECEWISE_LINEAR = {
     "aten.amin.default", "aten.min.dim", "aten.min.other",

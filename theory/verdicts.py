@@ -13,6 +13,7 @@ from typing import Any
 
 from reluctant.theory.encoding import decoded, encoded
 from reluctant.theory.errors import InputError
+from reluctant.theory.findings import Finding
 
 # What a report's JSON says it is. A field may be added under the same version, with a default; one
 # that is left out, renamed or given another type or meaning takes a new version.
@@ -254,6 +255,7 @@ class Report:
         environment: Versions, hardware, seed.
         notes: What the reader must know, such as an interruption.
         sharpness: One for each hypothesis that was dropped; empty unless that was asked for.
+        findings: What was found of a user's network; empty for the suite.
     """
 
     subject: str
@@ -262,6 +264,7 @@ class Report:
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sharpness: tuple[Sharpness, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __iter__(self) -> Iterator[Verdict]:
         return iter(self.verdicts)

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from reluctant.properties.conformance import check as check
     from reluctant.properties.conjectures import conjecture as conjecture
     from reluctant.properties.conjectures import refute as refute
+    from reluctant.properties.findings import findings as findings
     from reluctant.theory.counts import count_paths as count_paths
     from reluctant.theory.errors import InputError as InputError
     from reluctant.theory.errors import NotIdentified as NotIdentified
     from reluctant.theory.errors import ReluctantError as ReluctantError
     from reluctant.theory.errors import TooManyPaths as TooManyPaths
     from reluctant.theory.errors import UnsupportedOperation as UnsupportedOperation
+    from reluctant.theory.findings import Finding as Finding
     from reluctant.theory.kernels import gates as gates
     from reluctant.theory.kernels import nngp_law as nngp_law
     from reluctant.theory.kernels import npk as npk
@@ -48,6 +50,7 @@ _HOMES = {
     "Counterexample": "reluctant.theory.verdicts",
     "Evidence": "reluctant.theory.verdicts",
     "EvidenceKind": "reluctant.theory.verdicts",
+    "Finding": "reluctant.theory.findings",
     "Hypothesis": "reluctant.theory.statements",
     "InputError": "reluctant.theory.errors",
     "MutantResult": "reluctant.theory.verdicts",
@@ -62,6 +65,7 @@ _HOMES = {
     "check": "reluctant.properties.conformance",
     "conjecture": "reluctant.properties.conjectures",
     "count_paths": "reluctant.theory.counts",
+    "findings": "reluctant.properties.findings",
     "gates": "reluctant.theory.kernels",
     "nngp_law": "reluctant.theory.kernels",
     "npk": "reluctant.theory.kernels",

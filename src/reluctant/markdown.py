@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reluctant.reports.wording import escaped
-from reluctant.tables import SUMMARY_HEADINGS, evidence_words, reasons, summary_rows, summed_up
+from reluctant.tables import (
+    SUMMARY_HEADINGS,
+    evidence_words,
+    reasons,
+    summary_rows,
+    summed_up,
+    where_found,
+)
 from reluctant.theory.scores import scores
 from reluctant.theory.verdicts import Report, Verdict
 
 
 def markdown(report: Report, *, by_statement: bool) -> str:
-    """Return a report as Markdown: verdicts, what differs from theory, power and sharpness.
+    """Return a report as Markdown: findings, verdicts, what differs from theory, power and sharpness.
 
     Args:
         report: What was found.
@@ -19,6 +26,10 @@ def markdown(report: Report, *, by_statement: bool) -> str:
     """
     lines = [f"# {escaped(report.subject)}", "", escaped(f"{summed_up(report)}.")]
     lines += [f"\n{escaped(note)}" for note in report.notes]
+    if report.findings:
+        found = ((f.name, f.answer, "; ".join(where_found(f))) for f in report.findings)
+        lines += ["", "## What was found of the network", ""]
+        lines += _table(("what was found", "answer", "where"), found)
     lines += ["", "## Verdicts", ""]
     if by_statement:
         lines += _table(SUMMARY_HEADINGS, summary_rows(scores(report, report.mutants)))

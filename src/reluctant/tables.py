@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reluctant.theory.findings import Finding
 from reluctant.theory.scores import Score, scores
 from reluctant.theory.verdicts import (
     Counterexample,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SUMMARY_HEADINGS = ("statement", "models", "examples", "evidence", "mutants", "verdict")
 
+_SHOWN = 4  # places of a finding that the terminal shows
 _FEW = 24  # numbers that one line of a table can hold
 
 _KINDS = {
@@ -100,6 +102,33 @@ def verdict_table(report: Report) -> Table:
         )
         previous = why
     return table
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """Lay out one line a finding: the answer, the first places that make it so, and sizes."""
+    from rich.text import Text
+
+    table = _make_table("network", "what was found")
+    for finding in findings:
+        lines = (finding.answer, *where_found(finding, _SHOWN))
+        table.add_row(finding.name, Text("\n  ".join(lines)))
+    return table
+
+
+def where_found(finding: Finding, shown: int | None = None) -> Iterator[str]:
+    """Yield the places that make a finding so, and how far the network is from it.
+
+    Args:
+        finding: What was found.
+        shown: Number of places to show; all if None.
+    """
+    for place in finding.places[:shown]:
+        yield f"{place.what} ({place.where})" if place.where else place.what
+    left = len(finding.places[shown:]) if shown is not None else 0
+    if left:
+        yield f"and {left} more; --json, --html and --markdown list them"
+    for size in finding.sizes:
+        yield size.words
 
 
 def power_table(mutants: Iterable[MutantResult]) -> Table:
@@ -197,6 +226,8 @@ def print_report(console: Console, report: Report, *, by_statement: bool) -> Non
         report: What was found.
         by_statement: One line a statement, else one line a verdict.
     """
+    if report.findings:
+        console.print(findings_table(report.findings))
     table = summary_table(scores(report, report.mutants)) if by_statement else verdict_table(report)
     console.print(table)
     if by_statement:
