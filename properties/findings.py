@@ -173,9 +173,11 @@ def _gates(net: PathNetwork) -> Finding:
 
 
 def _kind(net: PathNetwork, g: int, layer: GateLayer) -> str:
-    kind = _KINDS.get(layer.kind, "comparison" if layer.hard else "soft")
+    kind = _KINDS.get(layer.kind, "soft" if layer.moves else "comparison")
     if layer.kind == "leaky":
-        return f"{kind} of slope {layer.low:g}"
+        low, high = (float(edge) for edge in layer.low().detach().aminmax())
+        trained = "trained " if layer.slope is not None else ""
+        return f"{kind} of {trained}slope {low:.3g}" + (f" to {high:.3g}" if high > low else "")
     if layer.kind == "max":
         return f"{kind}, {'first winner' if layer.ties == 'first' else 'winners share'}"
     threshold = threshold_of(net, g)

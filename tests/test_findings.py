@@ -48,6 +48,8 @@ class Net(nn.Module):
         self.flat = nn.Linear(4 * 36, 2, bias=False)
         self.last = nn.Linear(4, 2, bias=False)
         nn.init.normal_(self.norm.bias)
+        self.slopes = nn.PReLU(4)
+        self.slopes.weight.data = torch.tensor([0.1, 0.2, 0.3, 0.4])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.put_together(self, x)
@@ -198,7 +200,8 @@ def test_parameters_in_several_places_are_named_with_each() -> None:
     [
         (lambda n, x: x.relu(), "ReLU", "gates from what it multiplies", True),
         (lambda n, x: F.leaky_relu(x, 0.1), "leaky ReLU of slope 0.1", "from what it", True),
-        (lambda n, x: x * (x > 0), "comparison", "gates from what it multiplies", True),
+        (lambda n, x: n.slopes(x), "leaky ReLU of trained slope 0.1 to 0.4", "from what it", True),
+        (lambda n, x: x * (x > 0), "ReLU", "gates from what it multiplies", True),
         (lambda n, x: x * (x > 0.5), "comparison with 0.5", "made by first.weight", False),
         (lambda n, x: x * (n.zero(x) > 0), "comparison", "first.weight, zero.weight", False),
         (lambda n, x: F.max_pool2d(x, 2), "maximum, first winner", "from what it", True),
