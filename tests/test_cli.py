@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from cli_specimens import TWO, check, run
+from PIL import Image
 from safetensors.torch import save_file
 
 import reluctant
@@ -106,6 +107,36 @@ def test_weights_and_data_from_files(here: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_real_check_on_given_data(here: Path) -> None:
     np.savez(here / "data.npz", x=np.random.default_rng(0).normal(size=(6, 3)))
     assert check("my_net:Net", "--data", "data.npz").exit_code == 0
+
+
+def test_a_folder_of_images_and_a_checkpoint(here: Path) -> None:
+    source = "import torch\nmake = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 1))"
+    (here / "seeing.py").write_text(source)
+    (here / "pictures").mkdir()
+    for k in range(6):
+        Image.new("RGB", (4 + k, 4), (40 * k, 100, 200)).save(here / "pictures" / f"{k}.png")
+    state = {"1.weight": torch.ones(1, 48), "1.bias": torch.zeros(1)}
+    torch.save({"model": state}, here / "seeing.pt")
+    files = ("--weights", "seeing.pt", "--data", "pictures", "--input", "3,4,4")
+    wrong = check("seeing.py:make", *files)
+    assert wrong.exit_code == 2 and "1.png is 4 x 5, and an input is 4 x 4" in wrong.output
+    more = (
+        "--resize",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.25,0.5,0.75",
+        "--limit",
+        "5",
+        "--json",
+        "r.json",
+    )
+    assert check("seeing.py:make", *files, *more).exit_code == 0
+    report = Report.load(here / "r.json")
+    assert [note.split(" ")[0] for note in report.notes] == ["the", "5", "4"]
+    evidence = report.verdicts[0].evidence
+    assert evidence is not None and evidence.inputs is not None
+    assert evidence.inputs.words == "inputs: 4 of 5 data"
 
 
 def test_batch_norm_is_read_in_evaluation_mode_unless_kept_as_it_is() -> None:

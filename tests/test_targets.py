@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save_file, save_model
 from torch import nn
 
-from reluctant import targets
+from reluctant import checkpoints, datasets, targets
 from reluctant.theory.errors import InputError
 
 State = Mapping[str, Any]
@@ -113,26 +114,105 @@ CHECKPOINTS: dict[str, Callable[[State], Any]] = {
 }
 
 
+NOTES = {
+    "state_dict": ["the weights are those under 'state_dict' in weights.pt"],
+    "model": ["the weights are those under 'model' in weights.pt"],
+    "data parallel": ["all names in weights.pt begin with 'module.', which is left out"],
+    "compiled": ["all names in weights.pt begin with '_orig_mod.', which is left out"],
+    "both": ["under 'net' in", "begin with '_orig_mod.'", "begin with 'module.'"],
+}
+
+
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_weights_come_back_from_checkpoints(tmp_path: Path, kind: str) -> None:
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
     torch.save(CHECKPOINTS[kind](source.state_dict()), tmp_path / "weights.pt")
-    targets.load_weights(target, tmp_path / "weights.pt")
+    notes = checkpoints.load_weights(target, tmp_path / "weights.pt")
     assert torch.equal(source.weight, target.weight)
+    expected = NOTES.get(kind, [])
+    assert len(notes) == len(expected)
+    assert all(words in note for words, note in zip(expected, notes, strict=True))
+
+
+class Tied(nn.Module):
+    """Name one parameter twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(2, 2, bias=False)
+        self.b = nn.Linear(2, 2, bias=False)
+        self.b.weight = self.a.weight
+
+
+def test_one_name_of_a_shared_parameter_is_enough(tmp_path: Path) -> None:
+    source, target = Tied(), Tied()
+    save_model(source, str(tmp_path / "weights.safetensors"))
+    checkpoints.load_weights(target, tmp_path / "weights.safetensors")
+    assert torch.equal(source.a.weight, target.a.weight)
+    assert target.b.weight is target.a.weight
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pt"])
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.ones(3, 2)}, "it has no bias; build the network"),
+        (
+            {"weight": torch.ones(3, 2), "bias": torch.ones(3), "more": torch.ones(1)},
+            "the network has no more; build",
+        ),
+        (
+            {f"other.{k}": torch.ones(1) for k in range(5)},
+            "it has no weight, bias; the network has no other.0, other.1, other.2 and 2 more;",
+        ),
+        (
+            {"weight": torch.ones(4, 2), "bias": torch.ones(4)},
+            "weight is 4 x 2 in it and 3 x 2 in the network, bias is 4 in it and 3 in the network",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(
+    tmp_path: Path, kind: str, state: dict[str, torch.Tensor], message: str
+) -> None:
+    path = tmp_path / f"weights.{kind}"
+    save_file(state, path) if kind == "safetensors" else torch.save(state, path)
+    module = nn.Linear(2, 3)
+    before = module.weight.detach().clone()
+    with pytest.raises(InputError, match=re.escape(message)):
+        checkpoints.load_weights(module, path)
+    assert torch.equal(module.weight, before)
+
+
+def test_counts_of_batches_may_be_missing_and_lazy_layers_take_their_shape(tmp_path: Path) -> None:
+    state = nn.BatchNorm1d(3).state_dict()
+    del state["num_batches_tracked"]
+    torch.save(state, tmp_path / "norm.pt")
+    checkpoints.load_weights(nn.BatchNorm1d(3), tmp_path / "norm.pt")
+    torch.save(nn.Linear(2, 3).state_dict(), tmp_path / "lazy.pt")
+    lazy = nn.LazyLinear(3)
+    checkpoints.load_weights(lazy, tmp_path / "lazy.pt")
+    assert lazy.weight.shape == (3, 2)
+
+
+@pytest.mark.parametrize("content", [7, [torch.ones(1)], {"epoch": 3}, {}, torch.ones(2)])
+def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=r"odd\.pt holds .*; save the state dict that you mean"):
+        checkpoints.load_weights(nn.Linear(2, 3), tmp_path / "odd.pt")
 
 
 def test_weights_come_back_from_safetensors(tmp_path: Path) -> None:
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
     save_model(source, str(tmp_path / "weights.safetensors"))
-    targets.load_weights(target, tmp_path / "weights.safetensors")
+    checkpoints.load_weights(target, tmp_path / "weights.safetensors")
     assert torch.equal(source.weight, target.weight)
 
 
 def test_two_sets_of_weights_in_one_file_are_not_guessed_at(tmp_path: Path) -> None:
     state = nn.Linear(2, 3).state_dict()
     torch.save({"student": state, "teacher": state}, tmp_path / "two.pt")
-    with pytest.raises(InputError, match="Missing key"):
-        targets.load_weights(nn.Linear(2, 3), tmp_path / "two.pt")
+    with pytest.raises(InputError, match=r"weights under .student., .teacher.; save the"):
+        checkpoints.load_weights(nn.Linear(2, 3), tmp_path / "two.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04hello"])
@@ -144,9 +224,9 @@ def test_files_of_another_kind_are_refused_in_one_line(
     path.write_bytes(content)
     with pytest.raises(InputError, match=name) as caught:
         if name.startswith("w"):
-            targets.load_weights(nn.Linear(2, 3), path)
+            checkpoints.load_weights(nn.Linear(2, 3), path)
         else:
-            targets.load_inputs(path)
+            datasets.load_inputs(path)
     assert "\n" not in str(caught.value)
 
 
@@ -154,8 +234,8 @@ def test_files_of_another_kind_are_refused_in_one_line(
 def test_a_text_is_called_no_saved_state_dict(tmp_path: Path, content: str) -> None:
     path = tmp_path / "junk.pt"
     path.write_text(content)
-    with pytest.raises(InputError, match="it is no saved state dict"):
-        targets.load_weights(nn.Linear(2, 3), path)
+    with pytest.raises(InputError, match="is no saved state dict: write one"):
+        checkpoints.load_weights(nn.Linear(2, 3), path)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pt"])
@@ -166,36 +246,36 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, kind: str) -> No
     else:
         torch.save(source.state_dict(), path)
     with pytest.raises(InputError, match=r"cannot put the weights of .* into Linear"):
-        targets.load_weights(nn.Linear(2, 3), path)
+        checkpoints.load_weights(nn.Linear(2, 3), path)
 
 
 def test_weights_that_are_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "whole.pt"
     torch.save(nn.Linear(2, 3), path)
     with pytest.raises(InputError, match=r"more than tensors.*: save module\.state_dict\(\)"):
-        targets.load_weights(nn.Linear(2, 3), path)
+        checkpoints.load_weights(nn.Linear(2, 3), path)
 
 
 def test_missing_files_are_the_system_s_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        targets.load_weights(nn.Linear(2, 3), tmp_path / "none.pt")
+        checkpoints.load_weights(nn.Linear(2, 3), tmp_path / "none.pt")
     with pytest.raises(FileNotFoundError):
-        targets.load_weights(nn.Linear(2, 3), tmp_path / "none.safetensors")
+        checkpoints.load_weights(nn.Linear(2, 3), tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError):
-        targets.load_inputs(tmp_path / "none.npz")
+        datasets.load_inputs(tmp_path / "none.npz")
 
 
 def test_inputs_are_x_or_the_only_array(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, x=np.ones((4, 2)), y=np.zeros(4))
-    assert targets.load_inputs(path)[0].shape == (4, 2)
+    assert datasets.load_inputs(path)[0].shape == (4, 2)
     np.savez(path, images=np.ones((5, 2)))
-    assert targets.load_inputs(path)[0].shape == (5, 2)
+    assert datasets.load_inputs(path)[0].shape == (5, 2)
 
 
 def test_inputs_may_be_one_bare_array(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", np.ones((5, 2)))
-    assert targets.load_inputs(tmp_path / "data.npy")[0].shape == (5, 2)
+    assert datasets.load_inputs(tmp_path / "data.npy")[0].shape == (5, 2)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +286,7 @@ def test_inputs_come_in_every_type_of_floating_point(
     tmp_path: Path, kind: str, dtype: torch.dtype
 ) -> None:
     np.savez(tmp_path / "data.npz", x=np.asfortranarray(np.full((5, 2), 0.5, dtype=kind)))
-    (inputs,) = targets.load_inputs(tmp_path / "data.npz")
+    (inputs,) = datasets.load_inputs(tmp_path / "data.npz")
     assert inputs.dtype == dtype
     assert torch.equal(inputs, torch.full((5, 2), 0.5, dtype=dtype))
 
@@ -229,7 +309,7 @@ def test_other_data_are_refused(tmp_path: Path, arrays: dict[str, Any], message:
     path = tmp_path / "data.npz"
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=message):
-        targets.load_inputs(path)
+        datasets.load_inputs(path)
 
 
 def test_an_example_has_the_shape_and_the_type_of_the_weights() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -177,8 +178,21 @@ def check(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Inputs to check on: .npz (the array x, or the only one) or .npy."
+            metavar="PATH",
+            help="Inputs to check on: .npz (the array x, or the only one), .npy, or a folder of images.",
         ),
+    ] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Bring images of other sizes to that of the input.")
+    ] = False,
+    mean: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="Taken off images with values in [0, 1].")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="What they are divided by.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many of the data; 256 images if left out.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to run the network, such as cuda.")] = "cpu",
     seed: Annotated[
@@ -204,19 +218,26 @@ def check(
     }
     ensure_writable(*documents.values())
     wanted = _split(names)
-    from reluctant import targets
+    from reluctant import checkpoints, datasets, targets
     from reluctant.properties.conformance import check as check_module
 
     with talk_on_stderr(STDOUT in documents.values()), progress_bar() as progress:
         module = targets.make_module(target, seed)
-        if weights is not None:
-            targets.load_weights(module, weights)
+        notes = checkpoints.load_weights(module, weights) if weights is not None else ()
         if not keep_mode:
             module.eval()
         targets.move(module, device)
         inputs = None
         if data is not None:
-            arrays = targets.load_inputs(data, len(shapes or [""]))
+            how = datasets.Preparation(
+                resize,
+                datasets.read_numbers("--mean", mean),
+                datasets.read_numbers("--std", std, positive=True),
+                limit,
+            )
+            sizes = [targets.read_shape(shape) for shape in shapes or ()]
+            arrays, said = datasets.load_data(data, sizes, how)
+            notes += said
             inputs = [targets.like_weights(array, module) for array in arrays]
         if shapes:
             example = [targets.make_example(shape, module, seed) for shape in shapes]
@@ -234,6 +255,10 @@ def check(
                 "--output": output,
                 "--weights": weights,
                 "--data": data,
+                "--resize": resize,
+                "--mean": mean,
+                "--std": std,
+                "--limit": limit,
                 "--device": device,
                 "--seed": seed,
                 "--effort": effort.value,
@@ -252,6 +277,7 @@ def check(
             progress=progress,
             again=lambda identifier: f"{command} --statements {identifier}",
         )
+    report = replace(report, notes=(*notes, *report.notes))
     conclude(report, documents, strict, by_statement=False)
 
 

@@ -1,4 +1,4 @@
-"""Find, build and load what a user names on the command line: a network, weights, data."""
+"""Find and build what a user names on the command line: a network, conjectures, an example."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import importlib
 import importlib.util
 import sys
 import traceback
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeGuard, TypeVar, cast
-from zipfile import BadZipFile
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,97 +73,22 @@ def load_conjectures(place: str) -> tuple[Statement, ...]:
     return claims
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Put weights from a file into a network; every name has to match.
-
-    Args:
-        module: Network to change.
-        path: A ``.safetensors`` file, or what ``torch.save`` made of a state dict, alone or as the
-            only one in a checkpoint. The latter is read with ``weights_only=True``: no code in it
-            runs. A prefix that a wrapper gave to all names (``module.``, ``_orig_mod.``) is left out.
+def read_shape(shape: str) -> tuple[int, ...]:
+    """Read the sizes of one input, such as ``3,32,32``.
 
     Raises:
-        InputError: If the file is of another kind, or its names or shapes are not the network's.
-        OSError: If it cannot be read.
-    """
-    path.open("rb").close()
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_model
-
-            load_model(module, str(path))
-        else:
-            module.load_state_dict(_own_names(_state(path), module))
-    except OSError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"cannot put the weights of {path} into {type(module).__name__}: {_one_line(error)};"
-            " expected a .safetensors file or a saved state dict of this very network"
-        ) from error
-
-
-def load_inputs(path: Path, count: int = 1) -> tuple[Tensor, ...]:
-    """Read inputs from an ``.npz`` file, its array ``x`` or the only one, or from an ``.npy`` file.
-
-    Args:
-        path: File with arrays of shape (n, ...), n ≥ 1, of finite floating-point numbers.
-        count: Number of inputs; of several, the arrays are taken in the file's order.
-
-    Returns:
-        The arrays, of their own types; more than double precision becomes double.
-
-    Raises:
-        InputError: If there is no such array.
-        OSError: If the file cannot be read.
+        InputError: If they are no positive integers.
     """
     try:
-        with path.open("rb") as file:
-            arrays = _arrays(np.load(file, allow_pickle=False), path, count)
-    except (ValueError, EOFError, BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
+        sizes = [int(size) for size in shape.replace("x", ",").split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
         raise InputError(
-            f"{path} is no .npz or .npy file of plain arrays; save one with numpy.savez(file, x=x)"
-        ) from error
-    return tuple(_inputs(array, path) for array in arrays)
-
-
-def _inputs(array: np.ndarray[Any, Any], path: Path) -> Tensor:
-    if array.ndim < 2 or len(array) == 0:
-        raise InputError(f"{path} has inputs of shape {array.shape}; expected (n, ...) with n >= 1")
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(
-            f"{path} has inputs of type {array.dtype}; networks take floating point: scale them"
-            " the way the network was trained, then save"
+            "--input takes the sizes of one input without the batch, such as 3,32,32; got"
+            f" {shape!r}"
         )
-    finite = np.isfinite(array).reshape(len(array), -1).all(1)
-    if not finite.all():
-        raise InputError(
-            f"{path} holds NaN or infinite values, first in row {int(finite.argmin())}; remove or"
-            " replace them, then save"
-        )
-    kind = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
-
-
-def _arrays(loaded: Any, path: Path, count: int) -> list[np.ndarray[Any, Any]]:
-    if isinstance(loaded, np.ndarray):
-        loaded = {"x": loaded}
-    names = list(loaded)
-    if count > 1:
-        if len(names) != count:
-            raise InputError(
-                f"{path} holds {', '.join(names) or 'nothing'}, but --input names {count} inputs;"
-                " save one array for each, in their order"
-            )
-        return [loaded[name] for name in names]
-    if "x" not in names and len(names) != 1:
-        raise InputError(
-            f"{path} holds {', '.join(names) or 'nothing'}; call the inputs 'x', or give --input"
-            " once for each of several"
-        )
-    return [loaded["x" if "x" in names else names[0]]]
+    return tuple(sizes)
 
 
 def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
@@ -183,15 +105,7 @@ def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
     Raises:
         InputError: If the shape is not a list of positive integers.
     """
-    try:
-        sizes = [int(size) for size in shape.replace("x", ",").split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise InputError(
-            "--input takes the sizes of one input without the batch, such as 3,32,32; got"
-            f" {shape!r}"
-        )
+    sizes = read_shape(shape)
     generator = torch.Generator().manual_seed(seed)
     try:
         example = torch.randn(1, *sizes, generator=generator, dtype=torch.float64)
@@ -231,7 +145,7 @@ def move(module: nn.Module, device: str) -> None:
         module.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"there is no device {device!r} here: {_one_line(error)}; --device cpu always works"
+            f"there is no device {device!r} here: {one_line(error)}; --device cpu always works"
         ) from error
 
 
@@ -322,7 +236,7 @@ def _running(what: str, action: Callable[[], T], on_type_error: str = "") -> T:
         where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
         hint = on_type_error if isinstance(error, TypeError) else _hint(error, what)
         raise InputError(
-            f"{what} raised {type(error).__name__}{where}: {_one_line(error)}{hint}"
+            f"{what} raised {type(error).__name__}{where}: {one_line(error)}{hint}"
         ) from error
 
 
@@ -334,44 +248,6 @@ def _hint(error: BaseException, what: str) -> str:
     return ""
 
 
-def _state(path: Path) -> Mapping[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:
-        what = (
-            "it holds more than tensors, a whole module say, which would run code when read: "
-            "save module.state_dict()"
-            if "unsupported global" in str(error).lower()
-            else "it is no saved state dict: torch.save wrote none such"
-        )
-        raise InputError(what) from error
-    if not isinstance(state, Mapping):
-        raise InputError(f"holds a {type(state).__name__}, not a state dict")
-    if not _is_state(state):
-        inner: list[Mapping[str, Any]] = [s for s in state.values() if _is_state(s)]
-        if len(inner) == 1:
-            return inner[0]
-    return cast("Mapping[str, Any]", state)
-
-
-def _is_state(entry: Any) -> TypeGuard[Mapping[str, Any]]:
-    return (
-        isinstance(entry, Mapping)
-        and bool(entry)
-        and all(isinstance(value, Tensor) for value in entry.values())
-    )
-
-
-def _own_names(state: Mapping[str, Any], module: nn.Module) -> Mapping[str, Any]:
-    """Leave out a prefix that data parallelism or compilation gave to every name."""
-    for prefix in ("_orig_mod.", "module."):
-        own = any(name.startswith(prefix) for name in module.state_dict())
-        if state and not own and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what an error says on one line, cut where it goes on for long."""
     return " ".join(str(error).split())[:300] or type(error).__name__
