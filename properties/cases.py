@@ -11,6 +11,7 @@ from torch import nn
 
 from reluctant.properties.catalogue import statements as registry
 from reluctant.properties.conformance import check, chosen_statements, ensure_options
+from reluctant.properties.shelves import shelf_at
 from reluctant.properties.trials import Effort
 from reluctant.theory import ledger
 from reluctant.theory.errors import InputError
@@ -64,6 +65,7 @@ def parametrize_with_statements(
 
     def make(name: str, statement: str, expected: str) -> Callable[[], None]:
         def run() -> None:
+            shelf = shelf_at(None)
             report = check(
                 named[name],
                 example,
@@ -73,9 +75,11 @@ def parametrize_with_statements(
                 data=data,
                 effort=effort,
                 seed=seed,
+                counterexamples=shelf,
             )
             verdict = report[statement]
             ledger.deposit(verdict)
+            ledger.remark(*shelf.notes)
             if not verdict.is_as_expected:  # pytest would rewrite an assert, and indent its text
                 raise AssertionError(_failure(verdict))
             if expected:

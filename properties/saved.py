@@ -27,7 +27,7 @@ from reluctant.theory.single import OneTensor
 from reluctant.theory.statements import Comparison, Trial
 from reluctant.theory.verdicts import write_whole
 
-FORMAT, VERSION = "reluctant counterexample", 1
+SCHEMA, VERSION = "urn:reluctant:counterexample", 1
 _LIMITS = ("patterns", "paths", "samples", "work", "error_probability")
 
 
@@ -211,7 +211,7 @@ def write(
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path.with_suffix(".safetensors"), content)
-    said = {"format": FORMAT, "version": VERSION, **asdict(record)}
+    said = {"schema": SCHEMA, "version": VERSION, **asdict(record)}
     write_whole(path, json.dumps(said, indent=1, ensure_ascii=False))
     return Saved(path, record)
 
@@ -245,7 +245,7 @@ def read(path: Path) -> Saved:
         ) from error
     except ValueError as error:
         raise InputError(f"{path} is damaged: it is no JSON; delete it") from error
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+    if not isinstance(said, dict) or said.get("schema") != SCHEMA:
         raise InputError(f"{path} is no counterexample of reluctant; move it elsewhere")
     if said.get("version") != VERSION:
         raise InputError(
@@ -323,7 +323,11 @@ def _record(said: Mapping[str, Any]) -> Record:
         raise ValueError("trial or size")
     if not all(isinstance(number, int | float) for number in known["trial"].values()):
         raise TypeError("trial")
-    _ = known["shapes"]["x"]
+    if "family" not in known["network"]:
+        _ = [known["network"][fact] for fact in ("class", "inputs", "output", "training")]
+    elif not isinstance(known["network"].get("choices"), list):
+        raise TypeError("choices")
+    _ = known["shapes"]["x"], known["environment"]["device"]
     return Record(**known)
 
 

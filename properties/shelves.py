@@ -65,6 +65,10 @@ class Shelf:
         """Return what the folder held when it was first asked, the smallest first."""
         return [] if self.folder is None else list(saved.read_all(self.folder, self._note))
 
+    def keeps(self, statement: Statement) -> bool:
+        """Tell whether a counterexample of a statement is news, or was asked for all the same."""
+        return self.asked or statement.expected is not Outcome.REFUTED
+
     def retried(self, statement: Statement, rebuild: Rebuild) -> tuple[Trial, Judgement] | None:
         """Return the first known counterexample of a statement that still refutes it, if one does.
 
@@ -112,7 +116,7 @@ class Shelf:
         Returns:
             The line that shows the failure again; None if this counterexample is not kept.
         """
-        if self.folder is None or (statement.expected is Outcome.REFUTED and not self.asked):
+        if self.folder is None or not self.keeps(statement):
             return None
         if self.target is not None:
             network = {**network, "target": self.target, "seed": self.seed}
@@ -148,7 +152,7 @@ def shelf_at(folder: str | None, *, target: str | None = None, seed: int = 0) ->
     """
     named = os.environ.get(VARIABLE) if folder is None else folder
     place = DEFAULT if named is None else named
-    return Shelf(Path(place) if place else None, named is not None, target, seed)
+    return Shelf(Path(place) if place else None, bool(named), target, seed)
 
 
 def of_module(module: nn.Module, x: Tensor) -> Rebuild:

@@ -6,11 +6,11 @@ import pytest
 
 from reluctant.properties.catalogue import statements
 from reluctant.properties.families import FAMILIES
+from reluctant.properties.shelves import Shelf
 from reluctant.properties.specimens import Family
 from reluctant.properties.verification import hunt, verify_family
 from reluctant.theory import ledger
 from reluctant.theory.statements import Mutant, Statement
-from reluctant.theory.verdicts import Outcome
 
 _PAIRS = [(statement, family) for statement in statements() for family in FAMILIES]
 _FAULTS = [(statement, mutant) for statement in statements() for mutant in statement.mutants]
@@ -20,10 +20,15 @@ _FAULTS = [(statement, mutant) for statement in statements() for mutant in state
     ("statement", "family"), _PAIRS, ids=[f"{s.id}-{f.name}" for s, f in _PAIRS]
 )
 def test_verdict_is_the_expected_one(
-    statement: Statement, family: Family, examples_per_family: int
+    statement: Statement, family: Family, examples_per_family: int, counterexample_shelf: Shelf
 ) -> None:
-    false = statement.expected is Outcome.REFUTED  # and so needs no smallest example here
-    verdict = verify_family(statement, family, examples=examples_per_family, shrinking=not false)
+    verdict = verify_family(
+        statement,
+        family,
+        examples=examples_per_family,
+        shrinking=counterexample_shelf.keeps(statement),
+        shelf=counterexample_shelf,
+    )
     ledger.deposit(verdict)
     assert verdict.outcome is verdict.expected, f"{verdict.outcome}: {verdict.reason}"
 

@@ -18,6 +18,12 @@ def one_seed() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def no_known_counterexamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test know what another one kept."""
+    monkeypatch.setenv("RELUCTANT_COUNTEREXAMPLES", "")
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a folder that holds ``my_net.py``."""

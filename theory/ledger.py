@@ -12,6 +12,7 @@ from reluctant.theory.verdicts import MutantResult, Report, Verdict
 
 _verdicts: list[Verdict] = []
 _mutants: list[MutantResult] = []
+_remarks: list[str] = []
 
 
 def deposit(*entries: Verdict | MutantResult) -> None:
@@ -37,15 +38,26 @@ def mutants() -> tuple[MutantResult, ...]:
     return tuple(_mutants)
 
 
+def remark(*notes: str) -> None:
+    """Add what the reader must know, each note once."""
+    _remarks.extend(note for note in notes if note not in _remarks)
+
+
+def remarks() -> tuple[str, ...]:
+    """Return the notes since the start or the last :func:`clear`."""
+    return tuple(_remarks)
+
+
 def clear() -> None:
     """Empty the ledger."""
     _verdicts.clear()
     _mutants.clear()
+    _remarks.clear()
 
 
 def as_text() -> str:
     """Return all entries as one JSON document, for another process."""
-    return Report("ledger", verdicts(), mutants()).as_text()
+    return Report("ledger", verdicts(), mutants(), notes=remarks()).as_text()
 
 
 def deposit_text(text: str) -> None:
@@ -56,3 +68,4 @@ def deposit_text(text: str) -> None:
     """
     found = Report.from_json(json.loads(text))
     deposit(*found.verdicts, *found.mutants)
+    remark(*found.notes)

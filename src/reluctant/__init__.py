@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from reluctant.properties.conjectures import conjecture as conjecture
     from reluctant.properties.conjectures import refute as refute
     from reluctant.properties.findings import findings as findings
+    from reluctant.properties.replaying import replay as replay
     from reluctant.theory.counts import count_paths as count_paths
     from reluctant.theory.errors import InputError as InputError
     from reluctant.theory.errors import NotIdentified as NotIdentified
@@ -74,6 +75,7 @@ _HOMES = {
     "one_tensor": "reluctant.theory.single",
     "paths": "reluctant.theory.paths",
     "refute": "reluctant.properties.conjectures",
+    "replay": "reluctant.properties.replaying",
     "statements": "reluctant.properties.catalogue",
     "to_dgn": "reluctant.models.converters",
     "to_dlgn": "reluctant.models.converters",

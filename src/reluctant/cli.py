@@ -1,4 +1,4 @@
-"""The command line: ``reluctant statements | check | verify | refute | run | report | data | schema``."""
+"""The command line: ``reluctant statements | check | verify | refute | run | report | …``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +19,20 @@ from reluctant.destinations import (
     exit_code,
     talk_on_stderr,
 )
+from reluctant.options import (
+    Counterexamples,
+    Effort,
+    JsonPath,
+    MarkdownPath,
+    Names,
+    Output,
+    RunProfile,
+    SearchProfile,
+    Size,
+    Strict,
+    Workers,
+)
+from reluctant.replays import counterexamples, replay
 from reluctant.schema import schema
 from reluctant.terminal import OneLineUsage, answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
@@ -35,53 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Effort(StrEnum):
-    """How many examples a check tries."""
-
-    QUICK = "quick"
-    DEFAULT = "default"
-    THOROUGH = "thorough"
-
-
-class SearchProfile(StrEnum):
-    """How many examples the property suite tries."""
-
-    SMOKE = "smoke"
-    DEV = "dev"
-    CI = "ci"
-    NIGHTLY = "nightly"
-
-
-class RunProfile(StrEnum):
-    """How large the experiments are: seconds, minutes on a laptop, a GPU."""
-
-    SMOKE = "smoke"
-    QUICK = "quick"
-    FULL = "full"
-
-
-Names = Annotated[
-    str | None,
-    typer.Option("--statements", metavar="A,B", help="Only these statements, by identifier."),
-]
-JsonPath = Annotated[
-    Path | None, typer.Option("--json", metavar="PATH", help="Write JSON here; - for stdout.")
-]
-MarkdownPath = Annotated[
-    Path | None,
-    typer.Option("--markdown", metavar="PATH", help="Write Markdown here; - for stdout."),
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Count INCONCLUSIVE and UNSUPPORTED as unexpected.")
-]
-Size = Annotated[RunProfile, typer.Option("--profile", help="How large the experiments are.")]
-Output = Annotated[str, typer.Option("--output", metavar="DIR", help="Folder to write into.")]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Processes that share the work; one a core if left out."),
-]
 
 
 def main() -> None:
@@ -209,6 +175,7 @@ def check(
         typer.Option("--html", metavar="PATH", help="Write a page here; - for stdout."),
     ] = None,
     markdown_path: MarkdownPath = None,
+    counterexamples: Counterexamples = None,
 ) -> None:
     """Say which theorems apply to your network, which fail, and on what smallest example."""
     documents: dict[Form, Path | None] = {
@@ -220,7 +187,9 @@ def check(
     wanted = _split(names)
     from reluctant import checkpoints, datasets, targets
     from reluctant.properties.conformance import check as check_module
+    from reluctant.properties.shelves import shelf_at
 
+    shelf = shelf_at(counterexamples, target=target, seed=seed)
     with talk_on_stderr(STDOUT in documents.values()), progress_bar() as progress:
         module = targets.make_module(target, seed)
         notes = checkpoints.load_weights(module, weights) if weights is not None else ()
@@ -276,6 +245,7 @@ def check(
             data=None if inputs is None else _one_or_all(inputs),
             progress=progress,
             again=lambda identifier: f"{command} --statements {identifier}",
+            counterexamples=shelf,
         )
     report = replace(report, notes=(*notes, *report.notes))
     conclude(report, documents, strict, by_statement=False)
@@ -297,15 +267,20 @@ def verify(
     strict: Strict = False,
     json_path: JsonPath = None,
     markdown_path: MarkdownPath = None,
+    counterexamples: Counterexamples = None,
 ) -> None:
     """Try every statement on every kind of model, and every check on its deliberate faults."""
     documents: dict[Form, Path | None] = {"json": json_path, "markdown": markdown_path}
     ensure_writable(*documents.values())
     wanted = _split(names)
+    from reluctant.properties.shelves import shelf_at
     from reluctant.properties.verification import verify as verify_suite
 
+    shelf = shelf_at(counterexamples)
     with progress_bar() as progress:
-        report = verify_suite(wanted, profile=profile.value, progress=progress, dropping=sharpness)
+        report = verify_suite(
+            wanted, profile.value, progress, dropping=sharpness, counterexamples=shelf
+        )
     from reluctant import tables
 
     console = make_console(stderr=STDOUT in documents.values())
@@ -327,17 +302,22 @@ def refute(
     strict: Strict = False,
     json_path: JsonPath = None,
     markdown_path: MarkdownPath = None,
+    counterexamples: Counterexamples = None,
 ) -> None:
     """Try to refute your own conjectures on networks of every kind."""
     documents: dict[Form, Path | None] = {"json": json_path, "markdown": markdown_path}
     ensure_writable(*documents.values())
     from reluctant import targets
     from reluctant.properties.conjectures import refute as refute_all
+    from reluctant.properties.shelves import shelf_at
 
+    shelf = shelf_at(counterexamples, target=place)
     claims = targets.load_conjectures(place)
     line = f"reluctant refute {shlex.quote(place)} --effort {effort.value} --seed {seed}"
     with progress_bar() as progress:
-        report = refute_all(claims, effort.value, progress, seed=seed, reproduce=line)
+        report = refute_all(
+            claims, effort.value, progress, seed=seed, reproduce=line, counterexamples=shelf
+        )
     conclude(report, documents, strict, by_statement=True)
 
 
@@ -395,7 +375,8 @@ def data() -> None:
     )
 
 
-app.command()(schema)
+for command in (replay, counterexamples, schema):
+    app.command()(command)
 
 
 def _split(names: str | None) -> tuple[str, ...] | None:

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from reluctant.properties.shelves import Shelf
+
 _LEDGER = "reluctant ledger"
+_FOLDER = "RELUCTANT_COUNTEREXAMPLES"
 _FOLDERS = ("theory", "models", "properties", "reports")
 
 # Examples of a property that has no number of its own.
@@ -21,8 +27,16 @@ PROFILES = MappingProxyType({"smoke": 5, "dev": 25, "ci": 100, "nightly": 2000})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--reluctant-profile``."""
-    parser.getgroup("reluctant").addoption(
+    """Add ``--reluctant-profile`` and ``--reluctant-counterexamples``."""
+    group = parser.getgroup("reluctant")
+    group.addoption(
+        "--reluctant-counterexamples",
+        metavar="DIR",
+        default=None,
+        help=f"folder of counterexamples, tried first and kept there; ${_FOLDER} or "
+        ".reluctant/counterexamples if left out, '' for none",
+    )
+    group.addoption(
         "--reluctant-profile",
         choices=list(PROFILES),
         default=None,
@@ -31,7 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the search profile that was asked for, and read a checkout's folders by their names."""
+    """Load the search profile and name the folder asked for, and read a checkout's own folders."""
+    folder = config.getoption("--reluctant-counterexamples")
+    if folder is not None:  # told to the checks as to those of a process started by a test
+        patch = pytest.MonkeyPatch()
+        patch.setenv(_FOLDER, folder)
+        config.add_cleanup(patch.undo)
     profile = config.getoption("--reluctant-profile")
     if profile is not None:
         load_profile(profile)
@@ -44,6 +63,17 @@ def examples_per_family(pytestconfig: pytest.Config) -> int:
     from reluctant.properties.verification import EXAMPLES
 
     return EXAMPLES[pytestconfig.getoption("--reluctant-profile") or "dev"]
+
+
+@pytest.fixture(scope="session")
+def counterexample_shelf() -> Iterator[Shelf]:
+    """Return the counterexamples that are known, and say at the end what could not be used."""
+    from reluctant.properties.shelves import shelf_at
+    from reluctant.theory import ledger
+
+    shelf = shelf_at(None)
+    yield shelf
+    ledger.remark(*shelf.notes)
 
 
 def load_profile(name: str) -> None:
@@ -103,6 +133,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f"{len(found)} statements, {examples} examples, mutants killed {killed} of {tried}"
     )
+    for note in ledger.remarks():
+        terminalreporter.write_line(f"note: {note}")
 
 
 def _under_import_name(arg: str, config: pytest.Config) -> str:

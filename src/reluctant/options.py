@@ -1,0 +1,64 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Effort(StrEnum):
+    """How many examples a check tries."""
+
+    QUICK = "quick"
+    DEFAULT = "default"
+    THOROUGH = "thorough"
+
+
+class SearchProfile(StrEnum):
+    """How many examples the property suite tries."""
+
+    SMOKE = "smoke"
+    DEV = "dev"
+    CI = "ci"
+    NIGHTLY = "nightly"
+
+
+class RunProfile(StrEnum):
+    """How large the experiments are: seconds, minutes on a laptop, a GPU."""
+
+    SMOKE = "smoke"
+    QUICK = "quick"
+    FULL = "full"
+
+
+Names = Annotated[
+    str | None,
+    typer.Option("--statements", metavar="A,B", help="Only these statements, by identifier."),
+]
+JsonPath = Annotated[
+    Path | None, typer.Option("--json", metavar="PATH", help="Write JSON here; - for stdout.")
+]
+MarkdownPath = Annotated[
+    Path | None,
+    typer.Option("--markdown", metavar="PATH", help="Write Markdown here; - for stdout."),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Count INCONCLUSIVE and UNSUPPORTED as unexpected.")
+]
+Counterexamples = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of counterexamples, tried first and kept there;"
+        " $RELUCTANT_COUNTEREXAMPLES or .reluctant/counterexamples if left out, '' for none.",
+    ),
+]
+Size = Annotated[RunProfile, typer.Option("--profile", help="How large the experiments are.")]
+Output = Annotated[str, typer.Option("--output", metavar="DIR", help="Folder to write into.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that share the work; one a core if left out."),
+]
