@@ -190,7 +190,7 @@ def _settle(
     shelf: Shelf,
 ) -> Verdict:
     tally, started, wanted = Tally(statement), time.perf_counter(), TRIALS[effort]
-    found = known = shelf.retried(statement, of_module(trials.module, trials.example))
+    found = known = shelf.retried(statement, subject, of_module(trials.module, trials.example))
     if known:
         tally.add(known[1])
     for trial in () if known else trials:

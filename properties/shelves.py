@@ -69,7 +69,9 @@ class Shelf:
         """Tell whether a counterexample of a statement is news, or was asked for all the same."""
         return self.asked or statement.expected is not Outcome.REFUTED
 
-    def retried(self, statement: Statement, rebuild: Rebuild) -> tuple[Trial, Judgement] | None:
+    def retried(
+        self, statement: Statement, subject: str, rebuild: Rebuild
+    ) -> tuple[Trial, Judgement] | None:
         """Return the first known counterexample of a statement that still refutes it, if one does.
 
         What it says was decided when it was found, so that it takes no share of the error
@@ -77,6 +79,8 @@ class Shelf:
 
         Args:
             statement: Statement.
+            subject: Name of the network or family. What was found on another of the same shapes is
+                tried too, and nothing is said if it does not fail.
             rebuild: Gives the trial again; None where the counterexample is of something else.
         """
         for known in self.known:
@@ -92,8 +96,9 @@ class Shelf:
                 continue
             if judgement.outcome is Outcome.REFUTED:
                 return trial, judgement
-            self._spent.add(known.path)
-            self._note(f"known counterexample no longer fails: {known.path}")
+            if known.record.subject == subject:
+                self._spent.add(known.path)
+                self._note(f"known counterexample no longer fails: {known.path}")
         return None
 
     def keep(

@@ -69,7 +69,7 @@ def verify_family(
     holding = min(LIVE, wanted) if applies else 0
     started = time.perf_counter()
     specimens = pool(family, seed_)
-    found = shelf.retried(statement, of_family(family))
+    found = shelf.retried(statement, family.name, of_family(family))
     if found:
         tally.add(found[1])
     for position, trial in enumerate(specimens.head(0 if found else patience * wanted)):
