@@ -105,19 +105,6 @@ def test_without_sources_the_bias_paths_are_left_out(specimen: Specimen) -> None
     assert within(net, x, rl.npk(net, x, sources=False, output=0), from_data @ from_data.T)
 
 
-def test_kernels_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from reluctant.theory import blocks
-
-    torch.manual_seed(0)
-    module = nn.Sequential(
-        nn.Conv1d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2)
-    ).double()
-    x = torch.randn(7, 1, 6, dtype=torch.float64)
-    whole = rl.npk(module, x)
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 8)
-    assert within(trace(module, x), x, rl.npk(module, x), whole)
-
-
 def test_counts_are_exact_beyond_float64() -> None:
     layers = [nn.Linear(1001, 1001, bias=False) for _ in range(9)]
     module = nn.Sequential(*[part for layer in layers for part in (layer, nn.ReLU())])

@@ -2,92 +2,204 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import SupportsFloat
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from reluctant.theory.errors import InputError
-from reluctant.theory.images import Image, Term, images, origins
+from reluctant.theory.images import Image, Origin, images, origins
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Gates, Reindex, Sum, Weighted
-from reluctant.theory.operands import check_batch, check_output
+from reluctant.theory.nodes import Gate, Gates, Reindex, Sum, Weighted
+from reluctant.theory.operands import check_output
 from reluctant.theory.operators import Bias, Dense
-from reluctant.theory.propagation import Plan, make_plan, propagate
-from reluctant.theory.tracing import trace
+from reluctant.theory.propagation import Plan, balanced, make_plan, propagate, read
+from reluctant.theory.readings import Reading
+from reluctant.theory.recording import network_at, record
+from reluctant.theory.variances import Variance, variances_of
 
-Variance = float | Mapping[str, float]
-_BLOCK_BYTES = 1 << 28
-
-
-def network_at(module: nn.Module | PathNetwork, x: Tensor) -> PathNetwork:
-    """Return the module read at the shape of x.
-
-    Raises:
-        InputError: If x does not have the shape of one batch of the network's examples.
-    """
-    if not isinstance(module, PathNetwork):
-        return trace(module, x)
-    check_batch(module, x)
-    return module.at(x)
+MEMORY = 1 << 31  # bytes beside the result
+_MIRRORED = 512  # rows that are mirrored at once
+_TILE_BYTES = 1 << 22  # of one kernel: a few of them stay in a processor's cache
+_DEVICE_TILE_BYTES = 1 << 28
 
 
-def variances_of(net: PathNetwork, variance: Variance) -> dict[str, float]:
-    """Return one variance a parameter on a path, by name.
+@dataclass(slots=True, eq=False)
+class _Examples:
+    """Hold examples, and for some blocks of them what the call sites read."""
 
-    Args:
-        net: Network.
-        variance: One number for all, or one for each by name; those of other parameters are left
-            out.
+    net: PathNetwork
+    x: Tensor
+    given: Gates | None
+    size: int
+    options: Mapping[str, Any]
+    held: int
+    _cache: OrderedDict[int, dict[int, Reading]] = field(default_factory=OrderedDict)
 
-    Raises:
-        InputError: If one is missing, negative or not finite; says which.
-    """
-    names = [net.weights[node.weight].name for node in net.weighted]
-    if isinstance(variance, Mapping):
-        missing = [name for name in names if name not in variance]
-        if missing:
-            raise InputError(
-                f"no variance is given for {', '.join(missing)}; give one for every parameter on a path"
-            )
-        values = {name: _number(variance[name]) for name in names}
-    else:
-        values = dict.fromkeys(names, _number(variance))
-    for name, value in values.items():
-        if not 0.0 <= value < float("inf"):
-            raise InputError(f"the variance of {name} must be finite and at least 0, got {value}")
-    return values
+    def readings(self, plan: Plan, start: int) -> dict[int, Reading]:
+        if start not in self._cache:
+            while len(self._cache) >= self.held:
+                self._cache.popitem(last=False)
+            x = self.x[start : start + self.size]
+            self._cache[start] = read(plan, x, self._gates(x, start), **self.options)
+        self._cache.move_to_end(start)
+        return self._cache[start]
 
+    def _gates(self, x: Tensor, start: int) -> Gates:
+        if self.given is None:
+            return record(self.net, x)
+        stop = start + self.size
+        return [g if len(g) == 1 else g[start:stop] for g in self.given]
 
-def _number(variance: object) -> float:
-    if isinstance(variance, SupportsFloat):
-        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # arrays of several numbers
-            return float(variance)
-    raise InputError(
-        "variance must be a number, or a mapping that gives one for each parameter by name, got "
-        f"{variance!r}"
-    )
+    def starts(self) -> range:
+        return range(0, len(self.x), self.size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Half:
-    net: PathNetwork
-    images: Mapping[int, Image]
-    n: int
+class Law:
+    r"""Be H(z) between two sets of examples, or the sum of its derivatives, by blocks.
 
-    def block(self, start: int, stop: int) -> dict[int, Image]:
-        return {
-            i: Image(
-                None if image.data is None else image.data[start:stop],
-                {k: Term(t.index, t.factor[start:stop]) for k, t in image.terms.items()},
-            )
-            for i, image in self.images.items()
-        }
+    Each block depends on nothing but its place, so that they can be made in any order and anywhere.
+
+    Attributes:
+        plan: Plan of the network.
+        left: First examples.
+        right: Second examples; the same object for the symmetric kernel.
+        z: One number a weight tensor.
+        tangent: True for the derivatives.
+        dtype: Type in which is computed.
+        tile: Numbers of first and second examples that are propagated at once.
+    """
+
+    plan: Plan
+    left: _Examples
+    right: _Examples
+    z: Mapping[int, float]
+    tangent: bool
+    dtype: torch.dtype
+    tile: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the numbers of first examples, of second ones and of outputs."""
+        return len(self.left.x), len(self.right.x), len(self.plan.outputs)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return where the blocks begin; of a symmetric kernel those on and above the diagonal."""
+        return [
+            (i, j)
+            for i in self.left.starts()
+            for j in self.right.starts()
+            if self.left is not self.right or j >= i
+        ]
+
+    def block(self, i: int, j: int, out: Tensor) -> None:
+        """Compute one block.
+
+        Args:
+            i: Its first row.
+            j: Its first column.
+            out: Gets it, shape (rows, columns, outputs).
+        """
+        rows = self.left.readings(self.plan, i)
+        columns = rows if self.left is self.right and i == j else self.right.readings(self.plan, j)
+        n, m = out.shape[:2]
+        scale = 2.0 ** self.plan.exponents.get(None, 0)
+
+        def compute(a: int, b: int) -> None:
+            picked = slice(a, min(a + self.tile[0], n)), slice(b, min(b + self.tile[1], m))
+            part = propagate(
+                self.plan,
+                {s: reading.of(picked[0]) for s, reading in rows.items()},
+                {s: reading.of(picked[1]) for s, reading in columns.items()},
+                self.z,
+                tangent=self.tangent,
+                dtype=self.dtype,
+            ).movedim(0, -1)
+            part = part.to(out.dtype).mul_(scale) if scale != 1.0 else part
+            out[picked] = part
+
+        places = [
+            (a, b)
+            for a in range(0, n, self.tile[0])
+            for b in range(0, m, self.tile[1])
+            if rows is not columns or b + self.tile[1] > a  # meets the upper triangle
+        ]
+        in_threads(compute, places, self.plan.net.program.device)
+        if rows is columns:
+            mirror(out)
+
+
+def mirror(kernel: Tensor) -> None:
+    """Copy what is above the diagonal of the first two axes to below it, in place."""
+    n = kernel.shape[0]
+    for start in range(0, n, _MIRRORED):
+        stop = min(start + _MIRRORED, n)
+        kernel[stop:, start:stop] = kernel[start:stop, stop:].transpose(0, 1)
+        corner = kernel[start:stop, start:stop].movedim((0, 1), (-2, -1))
+        whole = corner.triu() + corner.triu(1).mT
+        kernel[start:stop, start:stop] = whole.movedim((-2, -1), (0, 1))
+
+
+def in_threads(
+    work: Callable[[int, int], None], places: Sequence[tuple[int, int]], device: torch.device
+) -> None:
+    """Do some work at all places, on a CPU in as many threads as torch uses, one thread each."""
+    threads = min(torch.get_num_threads(), len(places)) if device.type == "cpu" else 1
+    if threads < 2:
+        for place in places:
+            work(*place)
+        return
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for done in [pool.submit(work, *place) for place in places]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def make_law(
+    net: PathNetwork,
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    variance: Variance = 1.0,
+    sources: bool = True,
+    output: int | None = None,
+    gates: tuple[Gates, Gates] | None = None,
+    tangent: bool = False,
+    magnitudes: bool = False,
+    dtype: torch.dtype = torch.float64,
+    memory: int = MEMORY,
+) -> Law:
+    r"""Prepare the computation of :func:`law`; arguments and errors are its own."""
+    variances = variances_of(net, variance)
+    found = origins(net)
+    structure = _structure(net, found, sources)
+    chosen, _ = _chosen(net, output)
+    plan = make_plan(net, found, chosen, structure)
+    z = {k: variances[net.weights[k].name] for k in plan.order}
+    size = max(1, int(memory / 8 / _example_bytes(structure, dtype)))
+    options = {"sources": sources, "magnitudes": magnitudes, "dtype": dtype}
+
+    def examples(t: Tensor, given: Gates | None) -> _Examples:
+        return _Examples(network_at(net, t), t, given, min(size, len(t)), options, held=2)
+
+    left = examples(x, gates[0] if gates else None)
+    right = left if y is None else examples(y, gates[1] if gates else None)
+    first = left.readings(plan, 0)
+    if dtype is not torch.float64:
+        largest = int(x[: left.size].flatten(1).abs().sum(1).argmax())
+        one = {s: reading.of(slice(largest, largest + 1)) for s, reading in first.items()}
+        plan = balanced(plan, one, z)
+    return Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype))
 
 
 def law(
@@ -101,6 +213,8 @@ def law(
     gates: tuple[Gates, Gates] | None = None,
     tangent: bool = False,
     magnitudes: bool = False,
+    dtype: torch.dtype = torch.float64,
+    memory: int = MEMORY,
 ) -> Float[Tensor, "n m *outputs"]:
     r"""Return H(z) at z = σ², or the sum of its derivatives there.
 
@@ -114,6 +228,9 @@ def law(
         gates: Gates of x and of y in place of the recorded ones.
         tangent: True for :math:`\sum_l \partial H / \partial z_l`.
         magnitudes: True takes data, gates and constants in absolute value, for error bounds.
+        dtype: Type in which is computed and returned. Products of gates that are small integers
+            are exact in any; kernels are kept near 1 by powers of 2 on the way.
+        memory: Bytes that may be used beside the result.
 
     Returns:
         Kernels, shape (n, m), or (n, m, outputs) where they differ and none is chosen.
@@ -123,82 +240,66 @@ def law(
         InputError: If inputs, variances or the output do not fit.
 
     Cost:
-        Blocks of examples are propagated one by one, so that each takes 256 MiB a kernel at most.
+        Examples are read in blocks, and propagated in tiles that fit a processor's cache.
     """
-    variances = variances_of(net, variance)
-    found = origins(net)
-    mine = gates[0] if gates else net.gates(x)
-    left = _Half(
-        net, images(net, x, mine, found, sources=sources, magnitudes=magnitudes), x.shape[0]
+    made = make_law(
+        net,
+        x,
+        y,
+        variance=variance,
+        sources=sources,
+        output=output,
+        gates=gates,
+        tangent=tangent,
+        magnitudes=magnitudes,
+        dtype=dtype,
+        memory=memory,
     )
-    right = left
-    if y is not None:
-        other = network_at(net, y)
-        others = gates[1] if gates else other.gates(y)
-        right = _Half(
-            other,
-            images(other, y, others, found, sources=sources, magnitudes=magnitudes),
-            y.shape[0],
-        )
-    plan = make_plan(net, found, left.images)
-    chosen, shared = _chosen(net, output)
-    z = {
-        k: torch.tensor(variances[net.weights[k].name], dtype=torch.float64, device=x.device)
-        for k in plan.order
-    }
-    rows: list[list[Tensor]] = []
-    step = _block(plan, left.images)
-    for i in range(0, left.n, step):
-        line = []
-        for j in range(0, right.n, step):
-            if right is left and j < i:
-                line.append(rows[j // step][i // step].transpose(1, 2))
-                continue
-            line.append(
-                _block_law(
-                    plan, left.block(i, i + step), right.block(j, j + step), z, chosen, tangent
-                )
-            )
-        rows.append(line)
-    kernel = torch.cat([torch.cat(line, dim=2) for line in rows], dim=1).movedim(0, -1)
-    return kernel[..., 0] if output is not None or shared else kernel
+    kernel = torch.zeros(made.shape, dtype=dtype, device=x.device)
+    if not tangent or made.tangent:  # without weights there is nothing to differentiate by
+        for i, j in made.blocks():
+            here = kernel[i : i + made.left.size, j : j + made.right.size]
+            made.block(i, j, here)
+            if made.left is made.right and i != j:
+                kernel[j : j + made.right.size, i : i + made.left.size] = here.transpose(0, 1)
+    shared = output is not None or outputs_share_a_kernel(net)
+    return kernel[..., 0] if shared else kernel
 
 
-def _block_law(
-    plan: Plan,
-    left: dict[int, Image],
-    right: dict[int, Image],
-    z: dict[int, Tensor],
-    outputs: Tensor,
-    tangent: bool,
-) -> Tensor:
-    if not tangent or not z:
-        kernel = propagate(plan, left, right, z, outputs)
-        return torch.zeros_like(kernel) if tangent else kernel
-    keys = list(z)
-
-    def along(shift: Tensor) -> Tensor:
-        return propagate(plan, left, right, {k: z[k] + shift for k in keys}, outputs)
-
-    zero = torch.zeros((), dtype=torch.float64, device=z[keys[0]].device)
-    with warnings.catch_warnings():
-        # torch's forward mode loads its rules through its own deprecated jit
-        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
-        derivative: Tensor = torch.func.jvp(along, (zero,), (torch.ones_like(zero),))[1]
-    return derivative
+def _structure(net: PathNetwork, found: dict[int, Origin], sources: bool) -> dict[int, Image]:
+    """Return images of one example with all gates open."""
+    nodes = [net.nodes[i] for i in net.value_nodes]
+    shapes = {node.gate: node.shape for node in nodes if isinstance(node, Gate)}
+    device = net.program.device
+    count = len(net.gate_layers)
+    ones = [torch.ones(1, *shapes.get(g, ()), device=device) for g in range(count)]
+    x = torch.ones(1, *net.input_shape, device=device)
+    return images(net, x, ones, found, sources=sources)
 
 
-def _block(plan: Plan, present: Mapping[int, Image]) -> int:
-    """Return how many examples to take at once so that a block of kernels stays within its budget."""
+def _example_bytes(structure: Mapping[int, Image], dtype: torch.dtype) -> int:
+    """Estimate the memory that the readings of one example take while they are made."""
+    numbers = 0
+    for image in structure.values():
+        numbers += 0 if image.data is None else image.data.numel()
+        numbers += sum(t.factor.numel() for t in image.terms.values())
+    return max(1, numbers) * (2 * dtype.itemsize + 1)
+
+
+def _tile(plan: Plan, dtype: torch.dtype) -> tuple[int, int]:
+    """Return how many examples to propagate at once."""
     largest = 1
-    for k in plan.full:
-        largest = max(largest, plan.origins[k].positions ** 2)
-    for image in present.values():
-        for k, term in image.terms.items():
-            if k in plan.full:
-                largest = max(largest, term.index.shape[0] ** 2)
-    pairs = max(1, _BLOCK_BYTES // (8 * largest))
-    return max(1, int(pairs**0.5))
+    for k in plan.order:
+        places = [plan.origins[k].positions]
+        for site in plan.sites[k]:
+            patterns = plan.patterns.get(site.node, {}).values()
+            places += [math.prod(site.shape), *(p.slots * p.places for p in patterns)]
+        largest = max(largest, max(places) ** (2 if k in plan.full else 1))
+    largest = max([largest, *(p.slots**2 for p in plan.patterns[-1].values())])
+    budget = _TILE_BYTES if plan.net.program.device.type == "cpu" else _DEVICE_TILE_BYTES
+    pairs = max(1, budget // (dtype.itemsize * largest))
+    rows = math.isqrt(pairs)
+    return rows, pairs // rows
 
 
 def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:

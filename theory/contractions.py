@@ -1,190 +1,257 @@
-"""Channels of two operands contracted with the kernels of what they are images of."""
+"""Channels of two readings contracted with the kernels of what they are images of.
+
+Everything is linear in those kernels, so that a kernel and its derivative are contracted by one
+product of factors: a list holds the kernel, and after it the derivative if that is wanted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from reluctant.theory.images import Image, Origin
+from reluctant.theory.readings import Part, Pattern, Reading, Strides
+
+_WORTH_INTEGERS = 1 << 16  # multiply-adds of one product, below which a batched one is faster
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fresh:
-    """Be the kernel U of one origin.
+    """Be the kernel U of one origin, and its derivative.
 
     Attributes:
-        u: Shape (group, n, position, m, position'), or (group, n, m, position) if only p = p' is
-            kept.
+        u: For the kernel and its derivative, for every group: shape (n, position, m, position'),
+            or (position, n, m) if only p = p' is kept.
         row_group: Group of each row.
+        positions: Number of positions.
         diagonal: True if only p = p' is kept.
     """
 
-    u: Tensor
+    u: Sequence[Sequence[Tensor]]
     row_group: Tensor
+    positions: int
     diagonal: bool
 
-    def pick(self, group: int, left: Tensor, right: Tensor) -> Tensor:
+    def pick(self, order: int, group: int, left: Tensor | slice, right: Tensor | slice) -> Tensor:
         """Return U at pairs of positions, shape (pairs, n, m)."""
         if self.diagonal:
-            return self.u[group][:, :, left].movedim(-1, 0)
-        return self.u[group][:, left, :, right]
+            return self.u[order][group][left]
+        return self.u[order][group][:, left, :, right]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """Be a term read by an operator: arrays over (group, channel, position)."""
+def overlaps(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the products of two lists of factors, contracted along their channels.
 
-    factor: Tensor  # (n, slot, group, channel, position)
-    index: Tensor  # (slot, group, channel, position)
-    row: Tensor | None  # (group, channel), when each channel reads one row everywhere
-    position: Tensor | None  # (slot, position), when all channels read the same positions
+    Args:
+        left: Shape (n, entry, channel); floating-point numbers or 8-bit integers.
+        right: Shape (m, entry', channel).
+        dtype: Type of the result.
 
+    Returns:
+        Shape (n, entry, m, entry'). Integers are multiplied and added exactly, and rounded once.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Side:
-    """Be an operand as an operator reads it.
-
-    Attributes:
-        data: Its part that is an image of the data, None if there is none.
-        parts: Its parts by origin.
-        shape: Positions of the operand, as the operator sees them.
+    Cost:
+        One matrix product.
     """
-
-    data: Tensor | None  # (n, group, channel, position)
-    parts: dict[int, Part]
-    shape: tuple[int, ...] = ()
-
-
-def side_of(
-    image: Image, arrange: Callable[[Tensor], Tensor], origins: Mapping[int, Origin]
-) -> Side:
-    """Return an image in the arrangement in which it is read: (group, channel, position)."""
-    data = None if image.data is None else arrange(image.data)
-    parts = {}
-    for k, term in image.terms.items():
-        index = arrange(term.index)
-        n, slots = term.factor.shape[:2]
-        factor = arrange(term.factor.flatten(0, 1)).unflatten(0, (n, slots))
-        row, position = _alignment(index, origins[k].positions)
-        parts[k] = Part(factor, index, row, position)
-    return Side(data, parts)
+    shape = (*left.shape[:2], *right.shape[:2])
+    flat, other = (t.reshape(-1, t.shape[-1]) for t in (left, right))
+    return _product(flat, other.mT, dtype).view(shape)
 
 
-def _alignment(index: Tensor, positions: int) -> tuple[Tensor | None, Tensor | None]:
-    """Find whether channels read one row each, and all channels the same positions."""
-    present = index > 0
-    row = torch.where(present, (index - 1) // positions, -1)
-    position = torch.where(present, (index - 1) % positions, -1)
-    one_row = row.amax((0, 3))
-    one_position = position.amax((1, 2))
-    if bool(((row == one_row[None, :, :, None]) | ~present).all()) and bool(
-        ((position == one_position[:, None, None, :]) | ~present).all()
-    ):
-        return one_row, one_position.clamp(min=0)
-    return None, None
+def _product(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a matrix product; of integers, the exact one, rounded to the type."""
+    if left.dtype is right.dtype is torch.int8:
+        if left.device.type == "cpu" and left.shape[1] > 1:  # one column: _int_mm is wrong
+            return torch._int_mm(left, right).to(dtype)
+        if left.device.type == "cuda":  # 8 bits fit bfloat16, and sums below 2^24 are exact
+            low = torch.mm(left.bfloat16(), right.bfloat16(), out_dtype=torch.float32)
+            return low.to(dtype)
+    return left.to(dtype) @ right.to(dtype)
 
 
 def contract(
-    one: Side, two: Side, fresh: Mapping[int, Fresh], origins: Mapping[int, Origin]
-) -> Tensor:
-    """Contract the channels of two operands at all pairs of positions.
+    one: Reading,
+    two: Reading,
+    fresh: Mapping[int, Fresh],
+    scales: Mapping[int | None, float],
+    orders: int,
+    dtype: torch.dtype,
+    *,
+    equal: bool = False,
+) -> list[list[Tensor]]:
+    """Contract the channels of two readings at all pairs of positions.
+
+    Args:
+        one: Reading of n examples.
+        two: Reading of m examples.
+        fresh: Kernels of the origins.
+        scales: What the part from each origin is multiplied by, and the data's at None.
+        orders: 1 for the kernel, 2 for its derivative too.
+        dtype: Type of the kernels.
+        equal: True for equal positions only.
 
     Returns:
-        Kernels, shape (group, n, position, m, position').
+        Kernels by order and group, shape (n, position, m, position'), or (position, n, m).
 
     Cost:
-        Positions squared times channels for a pair of examples and an origin that both share.
+        For a pair of examples and an origin that both share, channels times positions, squared
+        unless equal.
     """
-    total: Tensor | None = None
-    if one.data is not None and two.data is not None:
-        total = torch.einsum("ngcp,mgcq->gnpmq", one.data, two.data)
-    for k in one.parts.keys() & two.parts.keys():
-        a, b, u = one.parts[k], two.parts[k], fresh[k]
-        aligned = a.row is not None and b.row is not None and _agree(a.row, b.row)
-        part = _full_aligned(a, b, u) if aligned else _full_listed(a, b, u, origins[k].positions)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+    totals: list[list[Tensor]] = [[] for _ in range(orders)]
+    for group in range(_groups(one)):
+        sums: list[Tensor | None] = [None] * orders
+        if one.data is not None and two.data is not None:
+            multiply = _overlaps_equal if equal else overlaps
+            product = multiply(one.data[group], two.data[group], dtype)
+            sums[0] = product.mul_(scales[None]) if scales[None] != 1.0 else product
+        for k in one.parts.keys() & two.parts.keys():
+            a, b, u = one.parts[k], two.parts[k], fresh[k]
+            scale = a.scale * b.scale * scales[k]
+            for order, part in enumerate(
+                (_equal if equal else _all)(a, b, group, u, orders, dtype)
+            ):
+                present = sums[order]
+                if present is not None:
+                    present.add_(part, alpha=scale)
+                else:
+                    sums[order] = part.mul_(scale) if scale != 1.0 else part
+        known = next(t for t in sums if t is not None)
+        for order, total in enumerate(sums):  # a derivative that no part has is 0
+            totals[order].append(torch.zeros_like(known) if total is None else total)
+    return totals
 
 
-def _agree(left: Tensor, right: Tensor) -> bool:
-    return bool(((left == right) | (left < 0) | (right < 0)).all())
+def _all(a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dtype) -> list[Tensor]:
+    contracted = _aligned if _agree(a.pattern, b.pattern) else _listed
+    return contracted(a, b, group, u, orders, dtype)
 
 
-def _full_aligned(a: Part, b: Part, u: Fresh) -> Tensor:
-    assert (
-        a.row is not None
-        and a.position is not None
-        and b.row is not None
-        and b.position is not None
+def _groups(reading: Reading) -> int:
+    if reading.data is not None:
+        return reading.data.shape[0]
+    return next(iter(reading.parts.values())).factor.shape[0]
+
+
+def _agree(left: Pattern, right: Pattern) -> bool:
+    """Tell whether two patterns are aligned, and their channels read the same rows."""
+    if left is right:
+        return left.row is not None
+    if left.row is None or right.row is None:
+        return False
+    return bool(((left.row == right.row) | (left.row < 0) | (right.row < 0)).all())
+
+
+def _columns(a: Part, b: Part, group: int, u: Fresh) -> list[tuple[int, Tensor | None]]:
+    """Return the groups of rows that channels read, and which channels; None for all of them."""
+    if len(u.u[0]) == 1:
+        return [(0, None)]
+    assert a.pattern.row is not None and b.pattern.row is not None
+    row = torch.maximum(a.pattern.row[group], b.pattern.row[group])
+    of = torch.where(row >= 0, u.row_group.to(row.device)[row.clamp(min=0)], -1)
+    present = [int(g) for g in of.unique() if g >= 0]
+    if len(present) < 2:  # channels that read nothing have the factor 0
+        return [(present[0] if present else 0, None)]
+    return [(g, (of == g).nonzero()[:, 0]) for g in present]
+
+
+def _aligned(
+    a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dtype
+) -> list[Tensor]:
+    """Contract by one matrix product for every group of rows."""
+    totals: list[Tensor] = []
+    left, right = a.factor[group], b.factor[group]
+    n, m = left.shape[0], right.shape[0]
+    for rows, columns in _columns(a, b, group, u):
+        factors = (left, right) if columns is None else (left[..., columns], right[..., columns])
+        product = overlaps(*factors, dtype)
+        for order in reversed(range(orders)):  # the kernel last, in the product's own memory
+            at = _placed(u.u[order][rows], a.pattern, b.pattern)
+            shaped = product.view(at.shape)
+            part = (shaped * at if order else shaped.mul_(at)).view(
+                n, a.pattern.slots, a.pattern.places, m, b.pattern.slots, b.pattern.places
+            )
+            part = (
+                part.sum((1, 4)) if a.pattern.slots * b.pattern.slots > 1 else part[:, 0, :, :, 0]
+            )
+            if len(totals) < orders:
+                totals.insert(0, part)
+            else:
+                totals[order] += part
+    return totals
+
+
+def _placed(u: Tensor, left: Pattern, right: Pattern) -> Tensor:
+    """Return U at the positions that two readings meet, a view if they are evenly spaced."""
+    n, m = u.shape[0], u.shape[2]
+    strides = [s.strides or _listed_strides(s) for s in (left, right)]
+    if left.strides is None:
+        u = u[:, left.entries]
+    if right.strides is None:
+        u = u[:, :, :, right.entries]
+    (sizes, steps, start), (others, strides_right, begin) = strides
+    along, across = u.stride(1), u.stride(3)
+    return u.as_strided(
+        (n, *sizes, m, *others),
+        (
+            u.stride(0),
+            *(s * along for s in steps),
+            u.stride(2),
+            *(s * across for s in strides_right),
+        ),
+        u.storage_offset() + start * along + begin * across,
     )
-    total: Tensor | None = None
-    row = torch.maximum(a.row, b.row)
-    group_of = torch.where(row >= 0, u.row_group.to(row.device)[row.clamp(min=0)], -1)
-    for group in range(u.u.shape[0]):
-        mask = group_of == group
-        if u.u.shape[0] > 1 and not bool(mask.any()):
-            continue
-        left = a.factor if bool(mask.all()) else a.factor * mask[:, :, None]
-        product = torch.einsum("nsgcp,mtgcq->gnspmtq", left, b.factor)
-        product = product * _at(u.u[group], a.position, b.position)
-        part = (
-            product.sum((2, 5))
-            if product.shape[2] * product.shape[5] > 1
-            else product[:, :, 0, :, :, 0]
+
+
+def _listed_strides(pattern: Pattern) -> Strides:
+    assert pattern.entries is not None
+    return (pattern.entries.numel(),), (1,), 0
+
+
+def _listed(
+    a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dtype
+) -> list[Tensor]:
+    """Contract entry by entry, whatever the routing mixed."""
+    return [
+        torch.stack(
+            [
+                torch.stack(
+                    [_entry(a, b, u, order, group, p, q, dtype) for q in range(b.pattern.places)],
+                    dim=2,
+                )
+                for p in range(a.pattern.places)
+            ],
+            dim=1,
         )
-        total = part if total is None else total + part
-    assert total is not None
-    return total
+        for order in range(orders)
+    ]
 
 
-def _at(u: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Pick positions of U, shape (n, slot, position, m, slot', position')."""
-    n, p, m, q = u.shape
-    if left.numel() != p or not torch.equal(left.flatten(), torch.arange(p, device=left.device)):
-        u = u[:, left.flatten()]
-    if right.numel() != q or not torch.equal(right.flatten(), torch.arange(q, device=right.device)):
-        u = u[:, :, :, right.flatten()]
-    return u.reshape(n, *left.shape, m, *right.shape)
-
-
-def _full_listed(a: Part, b: Part, u: Fresh, positions: int) -> Tensor:
-    """Do the same entry by entry, whatever the routing mixed."""
-    _, groups, _, places = a.index.shape
-    others = b.index.shape[3]
-    rows = []
-    for g in range(groups):
-        grid = [
-            torch.stack([_entry(a, b, u, positions, g, p, q) for q in range(others)], dim=2)
-            for p in range(places)
-        ]  # (n, m, position') each
-        rows.append(torch.stack(grid, dim=1))  # (n, position, m, position')
-    return torch.stack(rows)
-
-
-def _entry(a: Part, b: Part, u: Fresh, positions: int, group: int, p: int, q: int) -> Tensor:
+def _entry(
+    a: Part, b: Part, u: Fresh, order: int, group: int, p: int, q: int, dtype: torch.dtype
+) -> Tensor:
     """Contract the channels of one group at one pair of positions, shape (n, m)."""
-    total = a.factor.new_zeros(a.factor.shape[0], b.factor.shape[0])
-    for s in range(a.index.shape[0]):
-        for t in range(b.index.shape[0]):
-            total = total + _paired(
-                a.factor[:, s, group, :, p],
-                b.factor[:, t, group, :, q],
-                a.index[s, group, :, p],
-                b.index[t, group, :, q],
+    left, right = a.factor[group].to(dtype), b.factor[group].to(dtype)
+    total = left.new_zeros(left.shape[0], right.shape[0])
+    for s in range(a.pattern.slots):
+        for t in range(b.pattern.slots):
+            total += _paired(
+                left[:, s * a.pattern.places + p],
+                right[:, t * b.pattern.places + q],
+                a.pattern.index[s, group, :, p],
+                b.pattern.index[t, group, :, q],
                 u,
-                positions,
+                order,
             )
     return total
 
 
 def _paired(
-    left: Tensor, right: Tensor, left_index: Tensor, right_index: Tensor, u: Fresh, positions: int
+    left: Tensor, right: Tensor, left_index: Tensor, right_index: Tensor, u: Fresh, order: int
 ) -> Tensor:
     """Contract channels, where each reads an entry of its own; factors (n, channel), (m, channel)."""
+    positions = u.positions
     row, other = (left_index - 1) // positions, (right_index - 1) // positions
     kept = (left_index > 0) & (right_index > 0) & (row == other)
     group = u.row_group.to(row.device)[row.clamp(min=0)]
@@ -192,69 +259,72 @@ def _paired(
         right_index - 1
     ) % positions
     code = torch.where(kept, code, -1)
-    order = torch.argsort(code, stable=True)
-    order = order[code[order] >= 0]
+    order_of = torch.argsort(code, stable=True)
+    order_of = order_of[code[order_of] >= 0]
     n, m = left.shape[0], right.shape[0]
-    if order.numel() == 0:
+    if order_of.numel() == 0:
         return left.new_zeros(n, m)
-    codes, counts = torch.unique_consecutive(code[order], return_counts=True)
+    codes, counts = torch.unique_consecutive(code[order_of], return_counts=True)
     width = int(counts.max())
-    slot = torch.arange(order.numel(), device=order.device) - torch.repeat_interleave(
+    slot = torch.arange(order_of.numel(), device=code.device) - torch.repeat_interleave(
         counts.cumsum(0) - counts, counts
     )
-    table = torch.full((codes.numel(), width), left.shape[1], dtype=torch.long, device=order.device)
+    table = torch.full((codes.numel(), width), left.shape[1], dtype=torch.long, device=code.device)
     table[
-        torch.repeat_interleave(torch.arange(codes.numel(), device=order.device), counts), slot
-    ] = order
+        torch.repeat_interleave(torch.arange(codes.numel(), device=code.device), counts), slot
+    ] = order_of
     padded = [torch.cat([t, t.new_zeros(t.shape[0], 1)], dim=1)[:, table] for t in (left, right)]
     product = torch.einsum("nkw,mkw->knm", padded[0], padded[1])
-    total: Tensor | None = None
+    total = left.new_zeros(n, m)
     for g in torch.unique(codes // (positions * positions)).tolist():
         mine = codes // (positions * positions) == g
         pairs = codes[mine] % (positions * positions)
-        part = (product[mine] * u.pick(int(g), pairs // positions, pairs % positions)).sum(0)
-        total = part if total is None else total + part
-    assert total is not None
+        total += (product[mine] * u.pick(order, int(g), pairs // positions, pairs % positions)).sum(
+            0
+        )
     return total
 
 
-def contract_equal(
-    one: Side, two: Side, fresh: Mapping[int, Fresh], origins: Mapping[int, Origin]
-) -> Tensor:
-    """Contract the channels of two operands at equal positions.
-
-    Returns:
-        Kernels, shape (group, n, m, position).
-
-    Cost:
-        Positions times channels for a pair of examples and an origin that both share.
-    """
-    total: Tensor | None = None
-    if one.data is not None and two.data is not None:
-        total = torch.einsum("ngcp,mgcp->gnmp", one.data, two.data)
-    for k in one.parts.keys() & two.parts.keys():
-        a, b, u = one.parts[k], two.parts[k], fresh[k]
-        aligned = a.row is not None and b.row is not None
-        if aligned and a.index.shape[0] == b.index.shape[0] == 1 and u.u.shape[0] == 1:
-            assert a.position is not None
-            product = torch.einsum("ngcp,mgcp->gnmp", a.factor[:, 0], b.factor[:, 0])
-            where = a.position[0]
-            part = product * (
-                u.u[0][:, :, where] if u.diagonal else u.pick(0, where, where).movedim(0, -1)
-            )
-        elif aligned and a.index.shape[3] == 1 and not u.diagonal:
-            part = _full_aligned(a, b, u)[:, :, 0, :, :]
-        else:
-            part = _equal_listed(a, b, u, origins[k].positions)
-        total = part if total is None else total + part
-    assert total is not None
-    return total
-
-
-def _equal_listed(a: Part, b: Part, u: Fresh, positions: int) -> Tensor:
-    _, groups, _, places = a.index.shape
-    rows = [
-        torch.stack([_entry(a, b, u, positions, g, p, p) for p in range(places)], dim=-1)
-        for g in range(groups)
+def _equal(a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dtype) -> list[Tensor]:
+    pattern = a.pattern
+    if _agree(pattern, b.pattern):
+        columns = _columns(a, b, group, u)
+        if pattern.slots == b.pattern.slots == len(columns) == 1 and columns[0][1] is None:
+            assert pattern.entries is not None
+            product = _overlaps_equal(a.factor[group], b.factor[group], dtype)
+            at = _slice(pattern) if u.diagonal else pattern.entries
+            found: list[Tensor] = []
+            for order in reversed(range(orders)):  # the kernel last, in the product's own memory
+                here = u.pick(order, columns[0][0], at, at)
+                found.insert(0, product * here if order else product.mul_(here))
+            return found
+        if pattern.places == 1 and not u.diagonal:
+            return [t[:, 0, :, 0][None] for t in _aligned(a, b, group, u, orders, dtype)]
+    return [
+        torch.stack([_entry(a, b, u, order, group, p, p, dtype) for p in range(pattern.places)])
+        for order in range(orders)
     ]
-    return torch.stack(rows)
+
+
+def _slice(pattern: Pattern) -> Tensor | slice:
+    """Return the positions that are read, as a slice if they are one."""
+    assert pattern.entries is not None
+    if pattern.strides is None or len(pattern.strides[0]) > 1:
+        return pattern.entries
+    sizes, steps, start = pattern.strides
+    size, step = (sizes[0], steps[0]) if sizes else (1, 1)
+    return slice(start, start + size * step, step) if step else pattern.entries
+
+
+def _overlaps_equal(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the products at equal entries, shape (entry, n, m), as :func:`overlaps` all of them."""
+    n, entries, channels = left.shape
+    if entries == 1:
+        return overlaps(left, right, dtype)[:, 0, :, 0][None]
+    if (
+        left.dtype is right.dtype is torch.int8
+        and n * right.shape[0] * channels >= _WORTH_INTEGERS
+        and left.device.type == "cpu"
+    ):
+        return torch.stack([_product(left[:, p], right[:, p].mT, dtype) for p in range(entries)])
+    return left.to(dtype).transpose(0, 1) @ right.to(dtype).permute(1, 2, 0)

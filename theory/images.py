@@ -9,7 +9,7 @@ more than one slot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -176,8 +176,10 @@ def images(
     *,
     sources: bool = True,
     magnitudes: bool = False,
+    kept: Collection[int] | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> dict[int, Image]:
-    r"""Return the images of all operands of weighted operations, and of the output.
+    r"""Return the images of some tensors.
 
     Args:
         net: Network.
@@ -186,15 +188,20 @@ def images(
         found: Origins of the network.
         sources: False leaves out biases and constants that are not inputs.
         magnitudes: True takes the absolute value of data, constants and factors, for error bounds.
+        kept: Nodes whose images are wanted; the operands of weighted operations and the output if
+            None.
+        dtype: Type of the images.
 
     Cost:
-        Memory of one float64 activation for every tensor and origin that it depends on.
+        Memory of one activation for every tensor and origin that it depends on.
     """
-    kept = {net.output} | {k for node in net.weighted for k in node.operands}
+    if kept is None:
+        kept = {net.output} | {k for node in net.weighted for k in node.operands}
     last_use = {operand: i for i in net.value_nodes for operand in net.nodes[i].operands}
     result: dict[int, Image] = {}
     present: dict[int, Image] = {}
-    x = x.detach().double().abs() if magnitudes else x.detach().double()
+    x = x.detach().to(dtype)
+    x = x.abs() if magnitudes else x
     for i in net.value_nodes:
         node = net.nodes[i]
         if magnitudes and isinstance(node, Constant):

@@ -3,23 +3,28 @@ r"""The neural path kernel and the two laws that follow from it.
 Shapes, once and for all: examples come first; x has shape (n, \*input) and y (m, \*input). A kernel
 is (n, m) if all outputs share it (there is one output, or the network ends in one weighted operation
 that mixes everything) or if one output is chosen, and (n, m, outputs) otherwise, outputs flattened.
-Everything is float64.
+Everything is float64, or float32 where that is asked for: products of 0/1 gates are exact in both.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reluctant.theory.blocks import Variance, law, network_at
+from reluctant.theory.blocks import MEMORY, law
+from reluctant.theory.contractions import overlaps
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates, Sum, Weighted
 from reluctant.theory.operators import Bias
+from reluctant.theory.readings import compact
+from reluctant.theory.recording import network_at, record
 from reluctant.theory.structure import dense_chain
+from reluctant.theory.variances import Variance
 
 Normalisation = Literal["none", "trace", "width", "gates"]
 _SMALLER = "scale the inputs or the weights (their variance) down"
@@ -55,6 +60,8 @@ def npk(
     output: int | None = None,
     normalise: Normalisation = "none",
     gates: tuple[Gates, Gates] | None = None,
+    dtype: torch.dtype = torch.float64,
+    memory: int = MEMORY,
 ) -> Float[Tensor, "n m *outputs"]:
     r"""Return the neural path kernel.
 
@@ -73,13 +80,15 @@ def npk(
             kernel is divided by w^(d−1); "gates" is ∏_l ⟨G_l, G_l'⟩ / w_l with no input Gram matrix
             (fully connected chains only).
         gates: Gates of x and of y to be used in place of the recorded ones.
+        dtype: Type in which is computed and returned, torch.float64 or torch.float32.
+        memory: Bytes that may be used beside the result.
 
     Returns:
         H, shape (n, m), or (n, m, outputs) where the outputs' kernels differ and none is chosen.
 
     Raises:
         NotIdentified: If paths through different units share their weights (tied layers).
-        InputError: If the inputs or the normalisation do not fit, or H exceeds the largest float64.
+        InputError: If the inputs or the normalisation do not fit, or H exceeds the largest number of its type.
 
     Cost:
         For a pair of examples, positions squared times channels a layer; where only equal positions
@@ -91,9 +100,18 @@ def npk(
     """
     net = network_at(module, x)
     if normalise == "gates":
-        return _gate_overlap(net, x, y, gates)
-    kernel = _within_float64(
-        law(net, x, y, sources=sources, output=output, gates=gates),
+        return _gate_overlap(net, x, y, gates, dtype)
+    kernel = _within_range(
+        law(
+            net,
+            x,
+            y,
+            sources=sources,
+            output=output,
+            gates=gates,
+            dtype=dtype,
+            memory=memory,
+        ),
         "the neural path kernel",
         "scale the inputs down, or take nngp_law with a variance below 1, as smaller weights have",
     )
@@ -111,7 +129,7 @@ def npk(
             for node in net.weighted
             if not isinstance(node.operator, Bias)
         ]
-        return kernel / torch.tensor(widths[:-1], dtype=torch.float64).prod()
+        return kernel / math.prod(widths[:-1])
     raise InputError(f"normalise must be 'none', 'trace', 'width' or 'gates', got {normalise!r}")
 
 
@@ -124,6 +142,8 @@ def nngp_law(
     sources: bool = True,
     output: int | None = None,
     gates: tuple[Gates, Gates] | None = None,
+    dtype: torch.dtype = torch.float64,
+    memory: int = MEMORY,
 ) -> Float[Tensor, "n m *outputs"]:
     r"""Return the expected product of outputs over the value weights, gates held as recorded.
 
@@ -140,19 +160,31 @@ def nngp_law(
         sources: False leaves out the paths from sources.
         output: Output coordinate; None for all.
         gates: Gates of x and of y to be used in place of the recorded ones.
+        dtype: Type in which is computed and returned, torch.float64 or torch.float32.
+        memory: Bytes that may be used beside the result.
 
     Returns:
         The law, shaped as :func:`npk` shapes it.
 
     Raises:
-        InputError: If the inputs or variances do not fit, or the law exceeds the largest float64.
+        InputError: If the inputs or variances do not fit, or the law exceeds the largest number of its type.
 
     Cost:
         That of :func:`npk`.
     """
     net = network_at(module, x)
-    kernel = law(net, x, y, variance=variance, sources=sources, output=output, gates=gates)
-    return _within_float64(kernel, "the law of the outputs", _SMALLER)
+    kernel = law(
+        net,
+        x,
+        y,
+        variance=variance,
+        sources=sources,
+        output=output,
+        gates=gates,
+        dtype=dtype,
+        memory=memory,
+    )
+    return _within_range(kernel, "the law of the outputs", _SMALLER)
 
 
 def ntk_law(
@@ -164,6 +196,8 @@ def ntk_law(
     sources: bool = True,
     output: int | None = None,
     gates: tuple[Gates, Gates] | None = None,
+    dtype: torch.dtype = torch.float64,
+    memory: int = MEMORY,
 ) -> Float[Tensor, "n m"]:
     r"""Return the expected tangent kernel over the value weights, gates held as recorded.
 
@@ -179,15 +213,17 @@ def ntk_law(
         sources: False leaves out the paths from sources.
         output: Output coordinate; None for the trace over all outputs.
         gates: Gates of x and of y to be used in place of the recorded ones.
+        dtype: Type in which is computed and returned, torch.float64 or torch.float32.
+        memory: Bytes that may be used beside the result.
 
     Returns:
         The law, shape (n, m).
 
     Raises:
-        InputError: If the inputs or variances do not fit, or the law exceeds the largest float64.
+        InputError: If the inputs or variances do not fit, or the law exceeds the largest number of its type.
 
     Cost:
-        Twice that of :func:`npk`: one directional derivative, in forward mode.
+        At most twice that of :func:`npk`: the derivative is propagated beside the kernel.
 
     Source:
         npf, theorem 5.1; dlgn, theorems 3 and 4: there d σ^(2(d−1)) H and its like are the
@@ -195,17 +231,28 @@ def ntk_law(
     """
     net = network_at(module, x)
     kernel = law(
-        net, x, y, variance=variance, sources=sources, output=output, gates=gates, tangent=True
+        net,
+        x,
+        y,
+        variance=variance,
+        sources=sources,
+        output=output,
+        gates=gates,
+        tangent=True,
+        dtype=dtype,
+        memory=memory,
     )
     kernel = kernel if output is not None else traced(net, kernel)
-    return _within_float64(kernel, "the law of the tangent kernel", _SMALLER)
+    return _within_range(kernel, "the law of the tangent kernel", _SMALLER)
 
 
-def _within_float64(kernel: Tensor, what: str, remedy: str) -> Tensor:
+def _within_range(kernel: Tensor, what: str, remedy: str) -> Tensor:
     """Return the kernel, which has to be finite."""
     if bool(torch.isfinite(kernel).all()):
         return kernel
-    raise InputError(f"{what} exceeds the largest float64; {remedy}")
+    name = str(kernel.dtype).removeprefix("torch.")
+    wider = "" if kernel.dtype is torch.float64 else "ask for dtype=torch.float64, or "
+    raise InputError(f"{what} exceeds the largest {name}; {wider}{remedy}")
 
 
 def traced(net: PathNetwork, kernel: Float[Tensor, "n m *outputs"]) -> Float[Tensor, "n m"]:
@@ -280,17 +327,22 @@ def kernel_work(net: PathNetwork) -> float:
 
 
 def _gate_overlap(
-    net: PathNetwork, x: Tensor, y: Tensor | None, given: tuple[Gates, Gates] | None
+    net: PathNetwork,
+    x: Tensor,
+    y: Tensor | None,
+    given: tuple[Gates, Gates] | None,
+    dtype: torch.dtype,
 ) -> Tensor:
     layers = dense_chain(net)
     if layers is None:
         raise InputError(
             "normalise='gates' is defined for fully connected chains only; use 'none', 'trace' or 'width'"
         )
-    mine = given[0] if given else net.gates(x)
-    other = mine if y is None else (given[1] if given else network_at(net, y).gates(y))
-    total = x.new_ones(x.shape[0], x.shape[0] if y is None else y.shape[0], dtype=torch.float64)
+    mine = given[0] if given else record(net, x)
+    other = mine if y is None else (given[1] if given else record(net, y))
+    total = x.new_ones(x.shape[0], x.shape[0] if y is None else y.shape[0], dtype=dtype)
     for g in layers.gates:
-        a, b = mine[g].double().flatten(1), other[g].double().flatten(1)
-        total = total * (a @ b.T) / a.shape[1]
+        a, b = (compact(side[g].to(dtype).flatten(1)) for side in (mine, other))
+        product = overlaps(a[0][None], b[0][None], dtype)[0, :, 0]
+        total.mul_(product).mul_(a[1] * b[1] / mine[g][0].numel())
     return total

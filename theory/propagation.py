@@ -1,190 +1,368 @@
 r"""Kernel propagation: H of any path network in polynomial time.
 
 With t = Σ_k L_k(x) o_k the kernel of a tensor is K = Σ_k L_k(x) K_k L_k(x')ᵀ, and that of the
-output
-of a weight tensor is *fresh*: rows share no bundle, so K = δ_{oo'} U[p, p'] with
+output of a weight tensor is *fresh*: rows share no bundle, so K = δ_{oo'} U[p, p'] with
 
 .. math:: U[p, p'] = \sum_c \sum_j K_{in}[(c, p + j), (c, p' + j)]
 
-One variable z_k a weight tensor turns the same propagation into H(z).
+One variable z_k a weight tensor turns the same propagation into H(z), and since everything is linear
+in the kernels, Σ_k ∂H/∂z_k is propagated beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from reluctant.theory.contractions import Fresh, Side, contract, contract_equal, side_of
-from reluctant.theory.images import Image, Origin
+from reluctant.theory.contractions import Fresh, contract
+from reluctant.theory.folds import Window, fold, fold_equal, windows
+from reluctant.theory.images import Image, Origin, images
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Weighted
-from reluctant.theory.operators import Bias, fold, fold_diagonal
+from reluctant.theory.nodes import Gates, Reindex, Weighted
+from reluctant.theory.operators import Bias, Convolution, Operator
+from reluctant.theory.readings import Pattern, Reading, reading_of
+
+_MOST_RUNS = 3  # of one tap along one axis; routing in more pieces is left in the operand
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """Be one call of a weighted operation, and how it reads its operand.
+
+    Attributes:
+        node: The weighted node.
+        operand: Node that is read: the operand, or what stands before the routing of whole
+            positions (padding, cropping) that the windows take over; -1 for a bias.
+        operator: How the weights act.
+        windows: What the taps read of the operand, along each position axis.
+        shape: Positions of the operand.
+    """
+
+    node: int
+    operand: int
+    operator: Operator
+    windows: tuple[Window, ...]
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """Hold what does not depend on the data: origins, their order, and what must be kept of each.
+    """Hold what does not depend on the data.
 
     Attributes:
         net: Network.
         origins: Weight tensors with their call sites.
+        sites: For each origin its call sites.
         order: Origins such that each comes after those its operands are images of.
         full: Origins whose kernel is needed at p ≠ p' too.
+        outputs: Output coordinates (flattened).
+        exponents: For each origin, the power of 2 that its kernel is divided by, and None for the
+            result; so that a short type does not overflow.
+        patterns: What each reading meets, by its node and origin.
     """
 
     net: PathNetwork
     origins: Mapping[int, Origin]
+    sites: Mapping[int, tuple[Site, ...]]
     order: tuple[int, ...]
     full: frozenset[int]
+    outputs: Tensor
+    exponents: Mapping[int | None, int]
+    patterns: dict[int, dict[int, Pattern]] = field(default_factory=dict)
+
+    def scales(self, into: int | None) -> dict[int | None, float]:
+        """Return what kernels of origins are multiplied by where another origin reads them."""
+        to = self.exponents.get(into, 0)
+        scale: dict[int | None, float] = {
+            k: 2.0 ** (self.exponents.get(k, 0) - to) for k in self.order
+        }
+        return scale | {None: 2.0**-to}
 
 
-def make_plan(net: PathNetwork, origins: Mapping[int, Origin], images: Mapping[int, Image]) -> Plan:
+def make_plan(
+    net: PathNetwork, origins: Mapping[int, Origin], outputs: Tensor, present: Mapping[int, Image]
+) -> Plan:
     """Find the order of the origins and where only p = p' is needed.
 
     Where nothing sums, averages or picks among positions before the first weight that mixes them,
     the kernel is needed at equal positions only, and costs positions instead of positions squared.
+
+    Args:
+        net: Network.
+        origins: Its weight tensors.
+        outputs: Output coordinates (flattened).
+        present: Images of all operands of weighted operations and of the output, at any example.
     """
     depends: dict[int, set[int]] = {}
     for k, origin in origins.items():
         operands = [i for site in origin.sites for i in net.nodes[site].operands]
-        depends[k] = {j for i in operands for j in images[i].terms}
+        depends[k] = {j for i in operands for j in present[i].terms}
     order: list[int] = []
     while len(order) < len(origins):
         order.extend(k for k in origins if k not in order and depends[k] <= set(order))
-    full: set[int] = {k for k, t in images[net.output].terms.items() if t.index.shape[0] > 1}
+    full: set[int] = {k for k, t in present[net.output].terms.items() if t.index.shape[0] > 1}
     for k in reversed(order):
         origin = origins[k]
         for i in (i for site in origin.sites for i in net.nodes[site].operands):
-            for j, term in images[i].terms.items():
+            for j, term in present[i].terms.items():
                 if k in full or term.index.shape[0] > 1:
                     full.add(j)
-    return Plan(net, origins, tuple(order), frozenset(full))
+    sites = {k: tuple(_site(net, i) for i in origins[k].sites) for k in order}
+    return Plan(net, origins, sites, tuple(order), frozenset(full), outputs, {})
+
+
+def _site(net: PathNetwork, i: int) -> Site:
+    node = net.nodes[i]
+    assert isinstance(node, Weighted)
+    operator = node.operator
+    if isinstance(operator, Bias):
+        return Site(i, -1, operator, (), ())
+    operand = node.operands[0]
+    sizes = _positions(operator, net.nodes[operand].shape)
+    routed: list[list[int]] = [list(range(size)) for size in sizes]
+    found = windows(operator, routed)
+    while isinstance(operator, Convolution):
+        before = _moved_positions(net, operand, routed)
+        if before is None:
+            break
+        wider = windows(operator, before)
+        if any(len(runs) > _MOST_RUNS for w in wider for runs in w.taps):
+            break
+        routed, found, operand = before, wider, net.nodes[operand].operands[0]
+    return Site(i, operand, operator, found, _positions(operator, net.nodes[operand].shape))
+
+
+def _positions(operator: Operator, shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(operator.split(torch.empty(1, *shape, device="meta")).shape[3:])
+
+
+def _moved_positions(
+    net: PathNetwork, i: int, routed: Sequence[Sequence[int]]
+) -> list[list[int]] | None:
+    """Return where positions come from before a node that moves whole positions; None if it is none.
+
+    Args:
+        net: Network.
+        i: Node.
+        routed: For every position axis, the node's entry that stands at each place, -1 for none.
+    """
+    node = net.nodes[i]
+    if not isinstance(node, Reindex) or len(node.operands) != 1:
+        return None
+    before = net.nodes[node.operands[0]].shape
+    if len(before) != len(node.shape) or before[0] != node.shape[0]:
+        return None
+    size = torch.Size(before).numel()
+    labels = torch.arange(1, size + 1, device=net.program.device).reshape(1, *before)
+    moved = node.move([labels])[0].cpu()
+    one = size // before[0]
+    channel = torch.arange(before[0]).reshape(-1, *[1] * (len(before) - 1))
+    own = torch.where(moved > 0, moved - channel * one, 0)
+    if not torch.equal(own, own[:1].expand_as(own)) or bool((own > one).any()):
+        return None
+    axes = torch.unravel_index((own[0] - 1).clamp(min=0), before[1:])
+    found = [
+        torch.where(own[0] > 0, entry, -1).movedim(a, 0).reshape(own.shape[1 + a], -1).amax(1)
+        for a, entry in enumerate(axes)
+    ]
+    grids = torch.meshgrid(*found, indexing="ij")
+    code = torch.ones_like(own[0])
+    inside = torch.ones_like(own[0], dtype=torch.bool)
+    for grid, size in zip(grids, before[1:], strict=True):
+        code = (code - 1) * size + grid + 1
+        inside &= grid >= 0
+    if not torch.equal(torch.where(inside, code, 0), own[0]):
+        return None
+    come = [source.tolist() for source in found]
+    return [
+        [source[k] if k >= 0 else -1 for k in read]
+        for source, read in zip(come, routed, strict=True)
+    ]
+
+
+def read(
+    plan: Plan, x: Tensor, gates: Gates, *, sources: bool, magnitudes: bool, dtype: torch.dtype
+) -> dict[int, Reading]:
+    r"""Return what every call site reads of some examples, by its node, and the output's at -1.
+
+    Args:
+        plan: Plan of the network.
+        x: Data, shape (n, \*input).
+        gates: Recorded gates.
+        sources: False leaves out biases and constants that are not inputs.
+        magnitudes: True takes absolute values, for error bounds.
+        dtype: Type of the factors that are no small integers.
+    """
+    sites = [s for k in plan.order for s in plan.sites[k] if s.operand >= 0]
+    kept = {s.operand for s in sites} | {plan.net.output}
+    present = images(
+        plan.net,
+        x,
+        gates,
+        dict(plan.origins),
+        sources=sources,
+        magnitudes=magnitudes,
+        kept=kept,
+        dtype=dtype,
+    )
+    found = {}
+    for i in kept:
+        if present[i].data is None and not present[i].terms:  # only sources, and they are left out
+            zeros = torch.zeros(len(x), *plan.net.nodes[i].shape, dtype=dtype, device=x.device)
+            present[i] = Image(zeros)
+    for site in sites:
+        known = plan.patterns.setdefault(site.node, {})
+        found[site.node] = reading_of(present[site.operand], _arranged(site), plan.origins, known)
+
+    def chosen(t: Tensor) -> Tensor:  # outputs as groups of one channel at one position
+        flat = t.flatten(1) if t.ndim > 1 else t[:, None]
+        return flat[:, plan.outputs.to(t.device), None, None]
+
+    known = plan.patterns.setdefault(-1, {})
+    found[-1] = reading_of(present[plan.net.output], chosen, plan.origins, known)
+    return found
+
+
+def _arranged(site: Site) -> Callable[[Tensor], Tensor]:
+    def arrange(t: Tensor) -> Tensor:
+        split = site.operator.split(t)
+        return split.flatten(3) if len(site.shape) else split.unsqueeze(-1)
+
+    return arrange
 
 
 def propagate(
     plan: Plan,
-    left: Mapping[int, Image],
-    right: Mapping[int, Image],
-    z: Mapping[int, Tensor],
-    outputs: Tensor,
+    left: Mapping[int, Reading],
+    right: Mapping[int, Reading],
+    z: Mapping[int, float],
+    *,
+    tangent: bool,
+    dtype: torch.dtype,
+    seen: dict[int | None, float] | None = None,
 ) -> Tensor:
-    """Return H(z) between two sets of examples.
+    r"""Return H(z) between two sets of examples, or the sum of its derivatives.
 
     Args:
         plan: Plan of the network.
-        left: Images of the n first examples.
-        right: Images of the m second examples.
+        left: Readings of the n first examples.
+        right: Readings of the m second examples.
         z: One number a weight tensor.
-        outputs: Output coordinates (flattened).
+        tangent: True for Σ_k ∂H/∂z_k.
+        dtype: Type in which is computed.
+        seen: Gets the largest absolute entry of each origin's kernel, and of the result at None.
 
     Returns:
-        Kernels, shape (outputs, n, m).
+        Kernels, shape (outputs, n, m), divided by 2 to the plan's exponent of the result.
     """
     fresh: dict[int, Fresh] = {}
+    orders = 2 if tangent else 1
+    last = {j: k for k in plan.order for s in plan.sites[k] for j in _met(left, s)}
+    needed = set(left[-1].parts)
     for k in plan.order:
-        u = (
-            _fresh_full(plan, k, left, right, fresh)
-            if k in plan.full
-            else _fresh_diagonal(plan, k, left, right, fresh)
-        )
-        fresh[k] = Fresh(z[k] * u, plan.origins[k].row_group, k not in plan.full)
-    last = plan.net.output
-
-    def arrange(t: Tensor) -> Tensor:
-        flat = t.flatten(1) if t.ndim > 1 else t[:, None]
-        chosen = flat[:, outputs]  # outputs as groups of one channel at one position
-        return chosen[:, :, None, None]
-
-    sides = [side_of(images[last], arrange, plan.origins) for images in (left, right)]
-    return contract_equal(sides[0], sides[1], fresh, plan.origins)[..., 0]
-
-
-def _operand(plan: Plan, site: int, images: Mapping[int, Image]) -> Side:
-    node = plan.net.nodes[site]
-    assert isinstance(node, Weighted)
-    operator, operand = node.operator, node.operands[0]
-
-    def arrange(t: Tensor) -> Tensor:
-        return (
-            operator.split(t).flatten(3)
-            if len(operator.positions)
-            else operator.split(t).unsqueeze(-1)
-        )
-
-    shape = operator.split(torch.empty(1, *plan.net.nodes[operand].shape, device="meta")).shape[3:]
-    image = images[operand]
-    if image.data is None and not image.terms:  # only sources, and they are left out
-        image = Image(
-            torch.zeros(
-                _examples(images),
-                *plan.net.nodes[operand].shape,
-                dtype=torch.float64,
-                device=plan.net.program.device,
-            )
-        )
-    side = side_of(image, arrange, plan.origins)
-    return Side(side.data, side.parts, tuple(shape))
+        u = _fresh(plan, k, left, right, fresh, orders, dtype)
+        for kernel, *derivative in zip(*u, strict=True):
+            for t in derivative:
+                t.mul_(z[k]).add_(kernel)
+            kernel.mul_(z[k])
+        if seen is not None:
+            seen[k] = max(float(t.abs().max()) for t in u[0])
+        origin = plan.origins[k]
+        fresh[k] = Fresh(u, origin.row_group, origin.positions, k not in plan.full)
+        for j in [j for j in fresh if last.get(j) == k and j not in needed]:
+            del fresh[j]
+    found = contract(left[-1], right[-1], fresh, plan.scales(None), orders, dtype, equal=True)
+    if seen is not None:
+        seen[None] = max(float(t.abs().max()) for t in found[0])
+    return torch.cat(found[-1])
 
 
-def _fresh_full(
+def balanced(plan: Plan, readings: Mapping[int, Reading], z: Mapping[int, float]) -> Plan:
+    """Return the plan with exponents that keep the kernels of given examples near 1.
+
+    Args:
+        plan: Plan without exponents.
+        readings: Readings of the examples, whose kernels are propagated once in float64.
+        z: One number a weight tensor.
+    """
+    seen: dict[int | None, float] = {}
+    propagate(plan, readings, readings, z, tangent=False, dtype=torch.float64, seen=seen)
+    exponents: dict[int | None, int] = {}
+    last = 0
+    for k in (*plan.order, None):
+        if 0.0 < seen[k] < math.inf:
+            last = math.frexp(seen[k])[1]
+        exponents[k] = last
+    return replace(plan, exponents=exponents)
+
+
+def _met(readings: Mapping[int, Reading], site: Site) -> list[int]:
+    return [] if site.operand < 0 else list(readings[site.node].parts)
+
+
+def _fresh(
     plan: Plan,
     k: int,
-    left: Mapping[int, Image],
-    right: Mapping[int, Image],
+    left: Mapping[int, Reading],
+    right: Mapping[int, Reading],
     fresh: Mapping[int, Fresh],
-) -> Tensor:
-    origin, net = plan.origins[k], plan.net
-    n, m = _examples(left), _examples(right)
-    like = next(iter(left.values()))
-    blocks = []
-    for a, site in enumerate(origin.sites):
-        row = []
-        for b, other in enumerate(origin.sites):
-            first, second = origin.operator(net, a), origin.operator(net, b)
-            sizes = [int(torch.Size(o.positions).numel()) for o in (first, second)]
-            if isinstance(first, Bias):
-                row.append(_ones(like, 1, n, sizes[0], m, sizes[1]))
-                continue
-            one, two = _operand(plan, site, left), _operand(plan, other, right)
-            kernel = contract(one, two, fresh, plan.origins)  # (group, n, position, m, position')
-            folded = [fold(g.reshape(n, *one.shape, m, *two.shape), first, second) for g in kernel]
-            row.append(torch.stack(folded))
-        blocks.append(torch.cat(row, dim=4))
-    return torch.cat(blocks, dim=2)
+    orders: int,
+    dtype: torch.dtype,
+) -> list[list[Tensor]]:
+    """Return the kernel of the rows of one weight tensor, and its derivative, by groups."""
+    sites, scales, full = plan.sites[k], plan.scales(k), k in plan.full
+    pairs = [[(a, b) for b in sites] for a in sites] if full else [[(a, a)] for a in sites]
+    blocks = [
+        [_folded(plan, a, b, left, right, fresh, scales, orders, dtype, full) for a, b in row]
+        for row in pairs
+    ]
+
+    def joined(order: int, group: int) -> Tensor:
+        rows = [
+            row[0][order][group]
+            if len(row) == 1
+            else torch.cat([block[order][group] for block in row], dim=3)
+            for row in blocks
+        ]
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1 if full else 0)
+
+    return [
+        [joined(order, group) for group in range(len(blocks[0][0][0]))] for order in range(orders)
+    ]
 
 
-def _fresh_diagonal(
+def _folded(
     plan: Plan,
-    k: int,
-    left: Mapping[int, Image],
-    right: Mapping[int, Image],
+    a: Site,
+    b: Site,
+    left: Mapping[int, Reading],
+    right: Mapping[int, Reading],
     fresh: Mapping[int, Fresh],
-) -> Tensor:
-    origin, net = plan.origins[k], plan.net
-    n, m = _examples(left), _examples(right)
-    blocks = []
-    for a, site in enumerate(origin.sites):
-        operator = origin.operator(net, a)
-        if isinstance(operator, Bias):
-            count = int(torch.Size(operator.positions).numel())
-            blocks.append(_ones(next(iter(left.values())), 1, n, m, count))
-            continue
-        one, two = _operand(plan, site, left), _operand(plan, site, right)
-        kernel = contract_equal(one, two, fresh, plan.origins)  # (group, n, m, position)
-        folded = [fold_diagonal(g.reshape(n, m, *one.shape), operator) for g in kernel]
-        blocks.append(torch.stack(folded))
-    return torch.cat(blocks, dim=3)
-
-
-def _examples(images: Mapping[int, Image]) -> int:
-    sizes = [image.data.shape[0] for image in images.values() if image.data is not None]
-    sizes += [t.factor.shape[0] for image in images.values() for t in image.terms.values()]
-    return max(sizes)
-
-
-def _ones(like: Image, *shape: int) -> Tensor:
-    sample = like.data if like.data is not None else next(iter(like.terms.values())).factor
-    return sample.new_ones(shape)
+    scales: Mapping[int | None, float],
+    orders: int,
+    dtype: torch.dtype,
+    full: bool,
+) -> list[list[Tensor]]:
+    if isinstance(a.operator, Bias):
+        n, m = left[-1].examples, right[-1].examples
+        p, q = (torch.Size(s.operator.positions).numel() for s in (a, b))
+        shape = (n, p, m, q) if full else (p, n, m)
+        values = [scales[None]] + [0.0] * (orders - 1)
+        device = plan.net.program.device
+        return [[torch.full(shape, value, dtype=dtype, device=device)] for value in values]
+    one, two = left[a.node], right[b.node]
+    kernels = contract(one, two, fresh, scales, orders, dtype, equal=not full)
+    if not full:
+        return [
+            [fold_equal(t.reshape(*a.shape, *t.shape[1:]), a.windows) for t in groups]
+            for groups in kernels
+        ]
+    n, m = one.examples, two.examples
+    return [
+        [fold(t.reshape(n, *a.shape, m, *b.shape), a.windows, b.windows) for t in groups]
+        for groups in kernels
+    ]
