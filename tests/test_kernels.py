@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from reluctant.theory.blocks import make_law
 from reluctant.theory.contractions import overlaps
 from reluctant.theory.folds import fold, fold_equal, windows
 from reluctant.theory.kernels import kernel_magnitude
+from reluctant.theory.network import PathNetwork
 from reluctant.theory.operators import make_convolution
 from reluctant.theory.readings import compact, strides_of
 from reluctant.theory.rounding import gamma, roundings
@@ -48,14 +50,13 @@ def test_a_fold_is_a_sum_over_taps(
     kernel = torch.randint(-9, 10, (2, positions, 3, positions), generator=generator).double()
     # the operation on unit vectors: row p of `reach` counts what each tap reads
     reach = [one_tap(operator, routed, sizes, tap) for tap in range(taps_of(operator))]
-    expected = sum(torch.einsum("pa,namb,qb->npmq", r, kernel, r) for r in reach)
+    expected = torch.stack([torch.einsum("pa,namb,qb->npmq", r, kernel, r) for r in reach]).sum(0)
     found = fold(kernel.reshape(2, *sizes, 3, *sizes), read, read)
     assert torch.equal(found, expected)
     diagonal = kernel.diagonal(dim1=1, dim2=3).movedim(-1, 0).reshape(*sizes, 2, 3)
-    assert torch.equal(
-        fold_equal(diagonal, read),
-        sum(torch.einsum("pa,anm->pnm", r, diagonal.reshape(-1, 2, 3)) for r in reach),
-    )
+    flat = diagonal.reshape(-1, 2, 3)
+    expected = torch.stack([torch.einsum("pa,anm->pnm", r, flat) for r in reach]).sum(0)
+    assert torch.equal(fold_equal(diagonal, read), expected)
 
 
 def taps_of(operator: object) -> int:
@@ -132,7 +133,9 @@ def test_small_integers_times_one_number_are_found(
     assert torch.equal(found * torch.tensor(by, dtype=torch.float64), numbers)
 
 
-def pooled(depth: int = 2, mode: str = "circular", pool: nn.Module | None = None) -> nn.Module:
+def pooled(
+    depth: int = 2, mode: Literal["circular", "zeros"] = "circular", pool: nn.Module | None = None
+) -> nn.Module:
     """Make a small convolutional network that pools."""
     layers: list[nn.Module] = []
     channels = 2
@@ -218,7 +221,7 @@ def test_blocks_tiles_and_threads_change_nothing_but_rounding(
     assert bool(((whole[2] - parts[2]).abs() <= 2 * gamma(4 * roundings(net) + 8) * tangent).all())
 
 
-def record_all(net: rl.PathNetwork, x: Tensor) -> list[Tensor]:
+def record_all(net: PathNetwork, x: Tensor) -> list[Tensor]:
     return rl.trace(net.module, x).gates(x)
 
 
