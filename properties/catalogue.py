@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
+from reluctant.properties.plugin_statements import plugin_statements
 from reluctant.properties.proofs import proof_for
 from reluctant.theory.errors import InputError
 from reluctant.theory.statements import Statement
@@ -13,7 +14,14 @@ from reluctant.theory.statements import Statement
 
 @cache
 def statements() -> tuple[Statement, ...]:
-    """Return every statement, in the order of the theory."""
+    """Return every statement: this package's own, then those that other distributions add."""
+    own = own_statements()
+    return own + plugin_statements(own)
+
+
+@cache
+def own_statements() -> tuple[Statement, ...]:
+    """Return this package's statements, in the order of the theory."""
     from reluctant.properties import (
         concatenation,
         convolution,

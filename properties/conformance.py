@@ -22,6 +22,7 @@ from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
 from reluctant.theory.findings import Finding
 from reluctant.theory.inputs import require_module
+from reluctant.theory.plugins import listed
 from reluctant.theory.single import Inputs, joined, one_tensor
 from reluctant.theory.statements import Statement
 from reluctant.theory.tracing import trace
@@ -253,4 +254,5 @@ def _environment(seed: int, effort: str, example: Tensor) -> dict[str, str]:
         "type": str(example.dtype).removeprefix("torch."),
         "seed": str(seed),
         "effort": effort,
+        "plugins": listed(),
     }

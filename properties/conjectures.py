@@ -16,13 +16,12 @@ from reluctant.properties.controls import CONTROLS
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.shelves import Folder, Shelf
 from reluctant.properties.specimens import Family
-from reluctant.properties.verification import Progress, environment, verify_family
+from reluctant.properties.verification import IMPATIENCE, Progress, environment, verify_family
 from reluctant.theory.errors import InputError, ReluctantError
 from reluctant.theory.exactness import Watch
 from reluctant.theory.statements import CannotTry, Comparison, Hypothesis, Kind, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Report, Verdict
 
-_PATIENCE = 3  # most families that do not meet the hypotheses have no member that does
 EFFORT = {"quick": 10, "default": 40, "thorough": 300}
 
 #: What a conjecture's function may return: what should vanish, two sides, or comparisons.
@@ -141,7 +140,7 @@ def refute(
                     examples=EFFORT[effort],
                     seed_=seed,
                     admitted=(Outcome.HOLDS, Outcome.NOT_IMPLIED),
-                    patience=_PATIENCE,
+                    patience=IMPATIENCE,
                     shrinking=shrinking and not refuted,
                     shelf=shelf,
                     reproduce=reproduce or f"reluctant.refute([claim], {effort!r}, seed={seed})",

@@ -102,10 +102,11 @@ HOLDS_ON = {
 def expected_outcomes(statement: Statement, family: str) -> tuple[Outcome, ...]:
     """Return the outcomes that theory admits for a statement on a family, the first preferred.
 
-    A statement or a family that the table does not name is expected to hold.
+    A statement that the table does not name, as one of another distribution, goes by its
+    hypotheses; on a family that the table does not name, statements are expected to hold.
     """
-    row = HOLDS_ON.get(statement.id)
-    mark = "H" if row is None or family not in FAMILIES else row[FAMILIES.index(family)]
+    row = HOLDS_ON.get(statement.id, "s" * len(FAMILIES))
+    mark = row[FAMILIES.index(family)] if family in FAMILIES else "H"
     if mark == ".":
         return (Outcome.NOT_IMPLIED,)
     return (statement.expected,) if mark == "H" else (statement.expected, Outcome.NOT_IMPLIED)

@@ -11,7 +11,7 @@ import torch
 
 from reluctant.properties.catalogue import select
 from reluctant.properties.counterexamples import smallest
-from reluctant.properties.expectations import expected_outcomes
+from reluctant.properties.expectations import HOLDS_ON, expected_outcomes
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.judging import LIVE, Judgement, Tally, judge
 from reluctant.properties.pools import pool
@@ -19,12 +19,16 @@ from reluctant.properties.sharpness import sharpness
 from reluctant.properties.shelves import Folder, Shelf, of_family
 from reluctant.properties.shrinking import counterexample
 from reluctant.properties.specimens import Family
+from reluctant.theory.plugins import listed
 from reluctant.theory.statements import Kind, Mutant, Statement, Trial
 from reluctant.theory.verdicts import MutantResult, Outcome, Report, Sharpness, Verdict
 
 EXAMPLES = {"smoke": 3, "dev": 10, "ci": 20, "nightly": 300}
 _UNEXPECTED_TO_APPLY = 2  # examples where only the measured size of a violation is wanted
 PATIENCE = 20  # specimens looked at for each example that is wanted
+# The same where nobody wrote down that a statement holds: most families that do not meet its
+# hypotheses have no member that does.
+IMPATIENCE = 3
 _SPARED = 48  # live examples on which a false statement, made right, is not refuted
 _STRIDE = 4  # specimens of a family that a mutant is tried on before the next family's turn
 Progress = Callable[[str, int, int], None]
@@ -37,7 +41,7 @@ def verify_family(
     examples: int = 10,
     seed_: int = 0,
     admitted: tuple[Outcome, ...] | None = None,
-    patience: int = PATIENCE,
+    patience: int | None = None,
     shrinking: bool = True,
     shelf: Shelf | None = None,
     reproduce: str = "",
@@ -52,7 +56,8 @@ def verify_family(
         seed_: Seed of the draws.
         admitted: Outcomes that are as expected, the first preferred; if left out, those that
             :mod:`reluctant.properties.expectations` has for the family.
-        patience: Number of specimens looked at, at most, for each example that is wanted.
+        patience: Number of specimens looked at, at most, for each example that is wanted; if left
+            out, 20, or 3 for a statement that is not in the table of expectations.
         shrinking: Look for the smallest counterexample, which takes a while; else give none.
         shelf: Counterexamples that are known, tried first, and those that are to be kept.
         reproduce: Line that shows again a counterexample that is not kept; a run of the suite
@@ -63,6 +68,7 @@ def verify_family(
     """
     tally = Tally(statement)
     shelf = shelf or Shelf()
+    patience = patience or (PATIENCE if statement.id in HOLDS_ON else IMPATIENCE)
     admitted = admitted or expected_outcomes(statement, family.name)
     applies = admitted[0] is not Outcome.NOT_IMPLIED
     wanted = examples if applies else min(examples, _UNEXPECTED_TO_APPLY)
@@ -227,4 +233,5 @@ def environment(seed_: int, profile: str) -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()}",
         "seed": str(seed_),
         "profile": profile,
+        "plugins": listed(),
     }

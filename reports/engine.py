@@ -150,9 +150,9 @@ def check_formulas(statements: Sequence[StatementLike]) -> None:
 
 
 def _statements() -> tuple[StatementLike, ...]:
-    from reluctant.properties.catalogue import statements
+    from reluctant.properties.catalogue import own_statements
 
-    return statements()
+    return own_statements()
 
 
 def _chosen(

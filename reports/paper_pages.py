@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from reluctant.properties.catalogue import statements as registry
+from reluctant.properties.catalogue import own_statements as registry
 from reluctant.properties.expectations import expected_outcomes
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.proofs import REASONS
@@ -40,7 +40,7 @@ def paper_pages(statements: Sequence[Statement] | None = None) -> dict[str, str]
     A statement that several papers claim stands on the page of each of them.
 
     Args:
-        statements: The statements; the whole registry if left out.
+        statements: The statements; all of this package if left out.
 
     Cost:
         Seconds: the proofs are made, to count their steps, but not checked.
@@ -62,7 +62,7 @@ def write_paper_pages(
 
     Args:
         folder: Where to write.
-        statements: The statements; the whole registry if left out.
+        statements: The statements; all of this package if left out.
 
     Returns:
         The files, the index first.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from reluctant.theory.errors import InputError, UnsupportedOperation
@@ -60,22 +60,26 @@ class Lowering:
     Attributes:
         batch: Number of examples at which the graph was exported.
         dtype: Type of the data.
+        rules: The rule table, with the rules of others.
         nodes: Nodes so far.
         weights: Weight tensors so far.
         gate_layers: Gate layers so far.
         probes: For every gate layer, the graph node after which it can be recorded, and how.
         lowered: What every graph node became.
         notes: Remarks for the reader of results.
+        borrowed: For graph nodes that were read by rules of other distributions, which these are.
     """
 
     batch: int
     dtype: torch.dtype
+    rules: Mapping[str, Rule]
     nodes: list[Node] = field(default_factory=list)
     weights: list[Weight] = field(default_factory=list)
     gate_layers: list[GateLayer] = field(default_factory=list)
     probes: list[tuple[str, Probe]] = field(default_factory=list)
     lowered: dict[str, Lowered] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    borrowed: dict[fx.Node, str] = field(default_factory=dict)
 
     def add(
         self,
@@ -211,7 +215,7 @@ class Lowering:
         if call.operation in SUBGRAPHS:
             return self._foreign(call)
         arguments = list(leaves(call.arguments))
-        known = RULES.get(call.operation)
+        known = self.rules.get(call.operation)
         for argument in arguments:
             if isinstance(argument, Unreadable):
                 is_final = argument.is_final or known is not None or not call.is_floating

@@ -24,9 +24,15 @@ def is_user(filename: str) -> bool:
     return not filename.startswith(_FOREIGN) and "typing_extensions" not in filename
 
 
-def user_frame(error: BaseException) -> str:
-    """Return ``file.py:31: `` for the innermost line of the user's own, or nothing."""
+def user_frame(error: BaseException, outside: Path | None = None) -> str:
+    """Return ``file.py:31: `` for the innermost line of the user's own, or nothing.
+
+    Args:
+        error: Error that was raised.
+        outside: Folder whose files are not the user's either.
+    """
     frames = [f for f in traceback.extract_tb(error.__traceback__) if is_user(f.filename)]
+    frames = [f for f in frames if outside is None or not Path(f.filename).is_relative_to(outside)]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}: " if frames else ""
 
 

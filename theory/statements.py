@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from reluctant.theory.proofs import Proof
 
 
+OWN = "reluctant"  # the origin of this package's own statements
+
+
 class Kind(StrEnum):
     """Name the kinds of statements."""
 
@@ -274,6 +277,7 @@ class Statement:
             of the given one: its hypotheses say where it is meant, not what it is measured on.
         proof: Makes its symbolic proof, still to be checked; None if there is none.
         modular: Its polynomial form, tried at any size modulo primes; None if it has none.
+        origin: Distribution that it comes from; the catalogue enters others' here.
     """
 
     id: str
@@ -292,6 +296,7 @@ class Statement:
     draws_networks: bool = False
     proof: Callable[[], Proof] | None = None
     modular: ModularClaim | None = None
+    origin: str = OWN
 
     @property
     def expected(self) -> Outcome:

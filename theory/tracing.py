@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any
@@ -36,6 +36,7 @@ from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Input
 from reluctant.theory.operands import check_weights
 from reluctant.theory.places import first_line, is_user, user_frame
+from reluctant.theory.plugin_rules import rule_table
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
 from reluctant.theory.twins import twin
@@ -96,15 +97,24 @@ def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.
     """
     check_example(example)
     check_module(module, example)
+    net, exported, lower = _read(module, example)
+    if lower.borrowed:
+        _check_borrowed(*_read(twin(module), example))
+    return net, exported
+
+
+def _read(
+    module: nn.Module, example: Tensor
+) -> tuple[PathNetwork, torch.export.ExportedProgram, Lowering]:
     with _EXPORT:
         copied = twin(module)
         eager = run_once(copied, example.clone())
         with _export_in_peace():
             exported = _export(copied, example)
-    net = _lower(module, copied, exported, example)
+    net, lower = _lower(module, copied, exported, example)
     check_weights(net)
-    _check_reading(net, example, eager)
-    return net, exported
+    _check_reading(net, example, eager, lower.borrowed.values())
+    return net, exported, lower
 
 
 @contextmanager
@@ -198,8 +208,8 @@ def _place(node: fx.Node) -> str:
 
 def _lower(
     module: nn.Module, twin: nn.Module, exported: torch.export.ExportedProgram, example: Tensor
-) -> PathNetwork:
-    lower = Lowering(batch=example.shape[0], dtype=example.dtype)
+) -> tuple[PathNetwork, Lowering]:
+    lower = Lowering(batch=example.shape[0], dtype=example.dtype, rules=rule_table())
     bindings, data = _bind(module, twin, exported, lower, example)
     _write_out_thresholds(exported.graph)
     kinds = [spec.kind for spec in exported.graph_signature.output_specs]
@@ -239,7 +249,7 @@ def _lower(
         dtype=example.dtype,
         device=example.device,
     )
-    return PathNetwork(
+    net = PathNetwork(
         nodes=tuple(lower.nodes),
         output=output.node,
         weights=tuple(lower.weights),
@@ -248,6 +258,7 @@ def _lower(
         module=module,
         notes=tuple(lower.notes),
     )
+    return net, lower
 
 
 def _lower_call(lower: Lowering, node: fx.Node) -> Lowered:
@@ -302,7 +313,43 @@ def _buffer(module: nn.Module, twin: nn.Module, target: str) -> Tensor:
         return twin.get_buffer(target)
 
 
-def _check_reading(net: PathNetwork, example: Tensor, eager: Tensor) -> None:
+def _check_borrowed(
+    net: PathNetwork, exported: torch.export.ExportedProgram, lower: Lowering
+) -> None:
+    """Check a reading at other inputs, and with other parameters where others' rules meet them.
+
+    A rule that takes the present value of a parameter for a constant, or that is right because the
+    parameter is 1, gives the output of the example all the same.
+
+    Args:
+        net: Network read from a module that may be changed.
+        exported: Its exported program.
+        lower: What its graph became.
+    """
+    generator, program = torch.Generator().manual_seed(0), net.program
+
+    def drawn(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
+
+    met = {node for call in lower.borrowed for node in call.all_input_nodes}
+    waiting, static = list(met), set()
+    while waiting:
+        node = waiting.pop()
+        if node not in static and isinstance(lower.lowered[node.name], Static):
+            static.add(node)
+            waiting += node.all_input_nodes
+    names = exported.graph_signature.inputs_to_parameters
+    with torch.no_grad():
+        for name in sorted(names[node.name] for node in static if node.name in names):
+            parameter = net.module.get_parameter(name)
+            parameter.add_(drawn(parameter))
+    x = drawn(torch.empty(program.example_shape, dtype=program.dtype, device=program.device))
+    _check_reading(net, x, run_once(twin(net.module), x.clone()), lower.borrowed.values())
+
+
+def _check_reading(
+    net: PathNetwork, example: Tensor, eager: Tensor, borrowed: Iterable[str]
+) -> None:
     """Raise unless the paths add up to the module's own output, up to rounding."""
     run = net.program.run(example)
     weights = net.weight_values()
@@ -310,10 +357,15 @@ def _check_reading(net: PathNetwork, example: Tensor, eager: Tensor) -> None:
     bound = output_bound(net, example, run.gates, dtype=example.dtype)
     error = (ours - eager.double()).abs()
     if not bool((error <= bound).all()):
+        rules = "; ".join(dict.fromkeys(borrowed))
+        suspects = (
+            f"{rules}: look there first"
+            if rules
+            else "a custom backward, a hook or randomness may be in play: please report the module"
+        )
         worst = int((error - bound).flatten().argmax())
         raise UnsupportedOperation(
             f"the reading of {type(net.module).__name__} gives {ours.flatten()[worst]:.6g} where the module gives "
-            f"{eager.flatten()[worst]:.6g} (output entry {worst}); a custom backward, a hook or randomness may be in "
-            "play: please report the module",
+            f"{eager.flatten()[worst]:.6g} (output entry {worst}); {suspects}",
             operation="reading",
         )

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from reluctant.theory.single import one_tensor as one_tensor
     from reluctant.theory.statements import Comparison as Comparison
     from reluctant.theory.statements import Hypothesis as Hypothesis
+    from reluctant.theory.statements import Kind as Kind
+    from reluctant.theory.statements import Mutant as Mutant
+    from reluctant.theory.statements import Statement as Statement
+    from reluctant.theory.statements import Trial as Trial
     from reluctant.theory.tangents import ntk as ntk
     from reluctant.theory.tracing import trace as trace
     from reluctant.theory.verdicts import Counterexample as Counterexample
@@ -54,12 +58,16 @@ _HOMES = {
     "Finding": "reluctant.theory.findings",
     "Hypothesis": "reluctant.theory.statements",
     "InputError": "reluctant.theory.errors",
+    "Kind": "reluctant.theory.statements",
+    "Mutant": "reluctant.theory.statements",
     "MutantResult": "reluctant.theory.verdicts",
     "NotIdentified": "reluctant.theory.errors",
     "Outcome": "reluctant.theory.verdicts",
     "ReluctantError": "reluctant.theory.errors",
     "Report": "reluctant.theory.verdicts",
+    "Statement": "reluctant.theory.statements",
     "TooManyPaths": "reluctant.theory.errors",
+    "Trial": "reluctant.theory.statements",
     "Unmet": "reluctant.theory.verdicts",
     "UnsupportedOperation": "reluctant.theory.errors",
     "Verdict": "reluctant.theory.verdicts",

@@ -102,7 +102,8 @@ def statements(
 
         if not is_one:
             raise InputError("a proof is of one statement; name it, as in dual.inner-product")
-        derivation = make_proof(chosen[0].id).check()
+        only = chosen[0]
+        derivation = (only.proof() if only.proof else make_proof(only.id)).check()
         said = json.dumps(derivation.to_json(), indent=1, ensure_ascii=False)
         typer.echo(said if as_json else derivation.document())
     elif as_json:

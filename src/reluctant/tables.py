@@ -167,12 +167,12 @@ def sharpness_table(needs: Iterable[Sharpness]) -> Table:
 
 
 def statement_table(statements: Iterable[Statement]) -> Table:
-    """Lay out identifier, kind and title of statements."""
+    """Lay out identifier, kind, title and origin of statements."""
     from rich.text import Text
 
-    table = _make_table("statement", "kind", "title")
+    table = _make_table("statement", "kind", "from", "title")
     for statement in statements:
-        table.add_row(statement.id, statement.kind, Text(statement.title))
+        table.add_row(statement.id, statement.kind, Text(statement.origin), Text(statement.title))
     return table
 
 
@@ -190,6 +190,7 @@ def statement_json(statement: Statement) -> dict[str, Any]:
         "mutants": [m.name for m in statement.mutants],
         "controls": statement.controls,
         "note": statement.note,
+        "from": statement.origin,
     }
 
 
@@ -202,7 +203,7 @@ def print_statement(console: Console, statement: Statement) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    rows = [("kind", said["kind"]), ("formula", said["latex"])]
+    rows = [("from", said["from"]), ("kind", said["kind"]), ("formula", said["latex"])]
     rows += [("source", source) for source in said["sources"]]
     rows += [("needs", f"{h['name']}: {h['text']}") for h in said["hypotheses"]]
     rows += [("expected", _EXPECTED.get(statement.kind, said["expected"]))]
