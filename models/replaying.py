@@ -18,6 +18,7 @@ from torch.fx.node import map_arg
 from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Node, Reindex
+from reluctant.theory.parts import whole
 from reluctant.theory.tracing import read
 
 Plain = Callable[[], Any]
@@ -165,19 +166,19 @@ def read_script(module: nn.Module, example: Tensor) -> Script:
             pooling; names it and its place.
     """
     net, exported = read(module, example)
-    held, constants = _bindings(exported)
+    held, constants = _bindings(exported, "" if whole(module) is module else "network.")
     trained = frozenset(exported.graph_signature.inputs_to_parameters)
     output, data = net.program.output, net.program.data
     needed = _needed(net.program.graph, output)
     return Script(needed, output, data, held, trained, constants, _sites(net, needed))
 
 
-def _bindings(exported: ExportedProgram) -> tuple[dict[str, str], dict[str, Any]]:
+def _bindings(exported: ExportedProgram, inside: str) -> tuple[dict[str, str], dict[str, Any]]:
     held: dict[str, str] = {}
     constants: dict[str, Any] = {}
     for spec in exported.graph_signature.input_specs:
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-            held[spec.arg.name] = str(spec.target)
+            held[spec.arg.name] = f"{inside}{spec.target}"
         elif spec.kind is not InputKind.USER_INPUT:
             constants[spec.arg.name] = exported.constants[str(spec.target)]
     return held, constants

@@ -22,6 +22,7 @@ from reluctant.properties.trials import TRIALS, Effort, Trials
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
 from reluctant.theory.findings import Finding
 from reluctant.theory.inputs import require_module
+from reluctant.theory.parts import Until, whole
 from reluctant.theory.plugins import listed
 from reluctant.theory.single import Inputs, joined, one_tensor
 from reluctant.theory.statements import Statement
@@ -49,6 +50,8 @@ def check(
     on_verdict: Callable[[Verdict], None] | None = None,
     again: Again | None = None,
     counterexamples: Folder = None,
+    until: str | None = None,
+    part: Again | None = None,
 ) -> Report:
     r"""Try the statements of the theory on a module.
 
@@ -74,12 +77,17 @@ def check(
             this function if None.
         counterexamples: Folder of counterexamples: known ones that fit the module's shapes are
             tried first, and the smallest found are kept there. None knows none and keeps none.
+        until: Part of the module to which the statements are applied, as for
+            :func:`reluctant.until`; all of it if None.
+        part: Gives, for a part that can be read where the whole cannot, the line that checks it;
+            a call of this function if None.
 
     Returns:
         What was found of the network, as :func:`reluctant.findings` has it, and one verdict a
         statement. HOLDS and REFUTED come where all hypotheses are met; NOT_IMPLIED
         names those that are not, and how far the conclusion is violated all the same;
-        INCONCLUSIVE says what would be needed; UNSUPPORTED names the operation that cannot be read.
+        INCONCLUSIVE says what would be needed; UNSUPPORTED names the operation that cannot be read,
+        and a note lists the statements whose hypotheses the part before it meets.
 
     Raises:
         InputError: If the example, the data or the weights cannot be used.
@@ -94,7 +102,10 @@ def check(
     subject = name or type(module).__name__
     module, example = one_tensor(twin(module), example, output)
     data = None if data is None else joined(data)
-    again = again or _call_again(data is not None, output, effort, seed)
+    module = module if until is None else Until(module, until)
+    call = _call(data is not None, output, effort, seed)
+    again = again or (lambda identifier: call(f'["{identifier}"]', until))
+    part = part or (lambda name: call("", name))
     shelf = Shelf.at(counterexamples)
     verdicts: list[Verdict] = []
     notes: list[str] = []
@@ -119,6 +130,7 @@ def check(
     except UnsupportedOperation as error:
         for statement in chosen[len(verdicts) :]:
             settle(_unsupported(statement, subject, error))
+        notes.append(_readable_part(module, example, error, chosen, part))
     except KeyboardInterrupt:
         notes.append(f"interrupted: {len(verdicts)} of {len(chosen)} statements were tried")
     notes.extend(shelf.notes)
@@ -155,12 +167,19 @@ def chosen_statements(statements: Iterable[str] | None) -> tuple[Statement, ...]
     return chosen
 
 
-def _call_again(has_data: bool, output: int | str | None, effort: Effort, seed: int) -> Again:
+def _call(
+    has_data: bool, output: int | str | None, effort: Effort, seed: int
+) -> Callable[[str, str | None], str]:
+    """Return what writes a call of :func:`check`, for statements and a part of the module."""
     more = "" if output is None else f", output={output!r}"
     more += ", data=data" if has_data else ""
-    return lambda identifier: (
-        f'reluctant.check(module, example, ["{identifier}"]{more}, effort="{effort}", seed={seed})'
-    )
+
+    def written(statements: str, until: str | None) -> str:
+        named = ", ".join(["module", "example", *([statements] if statements else [])])
+        part = "" if until is None else f", until={until!r}"
+        return f'reluctant.check({named}{more}{part}, effort="{effort}", seed={seed})'
+
+    return written
 
 
 def _exact(
@@ -233,6 +252,25 @@ def _remark(judgement: Judgement) -> str:
     if all(comparison.holds for comparison in judgement.comparisons):
         return "the conclusion is not violated beyond its error bound here"
     return ""
+
+
+def _readable_part(
+    module: nn.Module,
+    example: Tensor,
+    error: UnsupportedOperation,
+    chosen: tuple[Statement, ...],
+    part: Again,
+) -> str:
+    """Say what could be read before what was refused, and which statements need no more."""
+    before = f"what comes before {error.operation}{f' ({error.where})' if error.where else ''}"
+    if not error.until:
+        return f"{before} holds no part with weights that can be read by itself"
+    net = trace(Until(whole(module), error.until), example)
+    met = [statement.id for statement in chosen if not any(statement.unmet(net))]
+    return (
+        f"{before} can be read, and meets the hypotheses of {len(met)} of {len(chosen)} statements"
+        f"{': ' if met else ''}{', '.join(met)}; try them with {part(error.until)}"
+    )
 
 
 def _unsupported(statement: Statement, subject: str, error: UnsupportedOperation) -> Verdict:

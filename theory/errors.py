@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ReluctantError(Exception):
     """Be the base of every error that this package raises on purpose."""
@@ -17,12 +19,27 @@ class UnsupportedOperation(ReluctantError, TypeError):
     Attributes:
         operation: Name of the operation, such as ``aten.gelu.default``.
         where: Place in the user's source, such as ``my_net.py:31``, or the module's path.
+        node: Name of the operation's node in the exported graph; empty if it is none.
+        parts: Names of tensors before it that may be readable, as :func:`reluctant.until` takes
+            them, best first.
+        until: Name of the largest of them that can be read; empty if none can.
     """
 
-    def __init__(self, message: str, *, operation: str = "", where: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str = "",
+        where: str = "",
+        node: str = "",
+        parts: Sequence[str] = (),
+    ) -> None:
         super().__init__(message)
         self.operation = operation
         self.where = where
+        self.node = node
+        self.parts = tuple(parts)
+        self.until = ""
 
 
 class TooManyPaths(ReluctantError, ValueError):

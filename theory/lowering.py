@@ -187,7 +187,20 @@ class Lowering:
     def refuse(self, call: Call, why: str) -> UnsupportedOperation:
         """Return the error that says what cannot be read, where, and why."""
         message = f"{call.place}: {call.operation} cannot be read as part of a path network: {why}"
-        return UnsupportedOperation(message, operation=call.operation, where=call.place)
+        return UnsupportedOperation(
+            message, operation=call.operation, where=call.place, node=call.name
+        )
+
+    def size_before(self, node: int) -> int:
+        """Return the number of weights on paths into a node."""
+        todo, seen = [node], set[int]()
+        while todo:
+            i = todo.pop()
+            if i not in seen:
+                seen.add(i)
+                todo.extend(self.nodes[i].operands)
+        used = {n.weight for i in seen if isinstance(n := self.nodes[i], Weighted)}
+        return sum(self.weights[k].entries.numel() for k in used)
 
     def path(self, call: Call, argument: Any) -> Path:
         """Return an argument that must carry paths."""

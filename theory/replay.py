@@ -75,6 +75,8 @@ class Program:
                 for operand in node.all_input_nodes:
                     if last_use[operand] is node:
                         values.pop(operand.name, None)
+                if output is not None and all(gates is not None for gates in recorded):
+                    break
         assert output is not None and all(r is not None for r in recorded)
         return Run(output, [r for r in recorded if r is not None])
 

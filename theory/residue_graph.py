@@ -28,7 +28,8 @@ from reluctant.theory.residue_rules import RULES, choice, windows
 _MOVES = MOVES | {
     f"aten.{name}"
     for name in (
-        "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int", "swapaxes.default",
+        "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int",
+        "movedim.intlist", "moveaxis.int", "swapaxes.default",
         "index_select.default", "chunk.default", "split.Tensor", "split_with_sizes.default",
         "split.sizes", "unbind.int", "roll.default",
         "cat.default", "concat.default", "concatenate.default", "stack.default",

@@ -123,6 +123,8 @@ def _batch_after(lower: Lowering, call: Call, path: Path) -> int | None:
     "aten.permute.default",
     "aten.transpose.int",
     "aten.movedim.int",
+    "aten.movedim.intlist",
+    "aten.moveaxis.int",
     "aten.t.default",
     "aten.swapaxes.default",
 )
@@ -131,14 +133,10 @@ def _permute(lower: Lowering, call: Call) -> Lowered:
     if isinstance(path, Mask):
         return path.rearranged(call.name)
     rank = len(path.shape) + 1
-    order = list(range(rank))
-    if "dims" in call.arguments:
-        order = [d % rank for d in call["dims"]]
-    else:
-        a, b = (call["dim0"] % rank, call["dim1"] % rank) if "dim0" in call.arguments else (0, 1)
-        if "axis0" in call.arguments:
-            a, b = call["axis0"] % rank, call["axis1"] % rank
-        order[a], order[b] = order[b], order[a]
+    numbered = torch.empty(
+        tuple(range(rank)), device="meta"
+    )  # every axis has its number for a size
+    order = list(call.node.target(numbered, *call.node.args[1:], **call.node.kwargs).shape)  # type: ignore[operator]
     batch = order.index(path.batch)
     axes = [path.axis(d) for d in order if d != path.batch]
     if axes == list(range(rank - 1)):

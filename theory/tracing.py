@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind, OutputKind
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.export.graph_signature import InputKind
 
 from reluctant.theory import (
     rules_choices,  # noqa: F401  (fills the rule table)
@@ -28,39 +21,20 @@ from reluctant.theory import (
     rules_weights,  # noqa: F401
     rules_writes,  # noqa: F401
 )
-from reluctant.theory.errors import InputError, UnsupportedOperation
+from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
+from reluctant.theory.exporting import EXPORT, export, output_of
 from reluctant.theory.inputs import check_example, check_module, run_once
 from reluctant.theory.lowered import Call, Lowered, Path, Static, Unreadable, arguments_of
 from reluctant.theory.lowering import Lowering
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Input
 from reluctant.theory.operands import check_weights
-from reluctant.theory.places import first_line, is_user, user_frame
+from reluctant.theory.parts import Until, batch_axis, ended, named_by_module, whole
+from reluctant.theory.places import is_user
 from reluctant.theory.plugin_rules import rule_table
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
 from reluctant.theory.twins import twin
-
-_EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
-_THRESHOLDS = ("aten.threshold.default", "aten.threshold_.default")
-_VIEWS = (
-    "view",
-    "slice",
-    "select",
-    "chunk",
-    "split",
-    "transpose",
-    "permute",
-    "expand",
-    "squeeze",
-    "narrow",
-    "flatten",
-    "unbind",
-    "alias",
-    "detach",
-    "reshape",
-    "getitem",
-)
 
 
 def trace(module: nn.Module, example: Tensor) -> PathNetwork:
@@ -85,7 +59,36 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
     Cost:
         Two forward passes and one export (20 ms for a small module, 0.3 s for a ResNet-18).
     """
-    return read(module, example)[0]
+    try:
+        return read(module, example)[0]
+    except UnsupportedOperation as error:
+        part = readable_part(module, example, error)
+        if part is not None:
+            error.until = part.target
+            error.add_note(
+                "what comes before it can be read: "
+                f"reluctant.check(module, example, until={part.target!r})"
+            )
+        raise
+
+
+def readable_part(module: nn.Module, example: Tensor, error: UnsupportedOperation) -> Until | None:
+    """Return the largest part before what was refused that can be read, None if there is none.
+
+    Of the tensors that the refused operation reads it is the one with most weights before it. Where
+    torch.export failed it is the last part of the module that had run by then.
+
+    Args:
+        module: Module that was refused.
+        example: Inputs.
+        error: The refusal.
+    """
+    for target in error.parts:
+        part = named_by_module(Until(whole(module), target), example)
+        with contextlib.suppress(ReluctantError):
+            if read(part, example)[0].weighted:
+                return part
+    return None
 
 
 def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.ExportedProgram]:
@@ -106,89 +109,14 @@ def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.
 def _read(
     module: nn.Module, example: Tensor
 ) -> tuple[PathNetwork, torch.export.ExportedProgram, Lowering]:
-    with _EXPORT:
+    with EXPORT:
         copied = twin(module)
         eager = run_once(copied, example.clone())
-        with _export_in_peace():
-            exported = _export(copied, example)
-    net, lower = _lower(module, copied, exported, example)
+        exported = export(whole(copied), example)
+    net, lower = _lower(module, whole(copied), exported, example)
     check_weights(net)
     _check_reading(net, example, eager, lower.borrowed.values())
     return net, exported, lower
-
-
-@contextmanager
-def _export_in_peace() -> Iterator[None]:
-    """Give export a deep stack, and keep its own warnings and logs from the user."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, 10_000))
-    loggers = [
-        logging.getLogger(name)
-        for name in ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")
-    ]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        sys.setrecursionlimit(limit)
-
-
-def _export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    try:
-        with torch.no_grad():
-            exported = torch.export.export(module, (example,), strict=False)
-        if _mutates_a_view(exported.graph):
-            exported = exported.run_decompositions({})
-    except Exception as error:
-        where = user_frame(error)
-        reason = (
-            "the forward branches on the values of its data (an if, a while or a size that they "
-            "decide), so it is no path network; use torch.where or gates"
-            if isinstance(error, GuardOnDataDependentSymNode)
-            else f"torch.export cannot follow the module: {first_line(error)} Write this part with "
-            "operations on tensors"
-        )
-        raise UnsupportedOperation(
-            f"{where}{reason}",
-            operation="torch.export",
-            where=where.rstrip(": "),
-        ) from error
-    return exported
-
-
-def _write_out_thresholds(graph: fx.Graph) -> None:
-    """Write a threshold as the choice that it is, unless it is a ReLU."""
-    for node in [n for n in graph.nodes if str(n.target) in _THRESHOLDS and any(n.args[1:])]:
-        q, edge, value = node.args
-        with graph.inserting_before(node):
-            above = graph.call_function(torch.ops.aten.gt.Scalar, (q, edge))
-            chosen = graph.call_function(torch.ops.aten.where.ScalarOther, (above, q, value))
-        above.meta = {**node.meta, "val": q.meta["val"] > edge}
-        chosen.meta = dict(node.meta)
-        node.replace_all_uses_with(chosen)
-        graph.erase_node(node)
-
-
-def _mutates_a_view(graph: fx.Graph) -> bool:
-    for node in graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if schema is None or not schema.is_mutable or not node.all_input_nodes:
-            continue
-        changed = node.all_input_nodes[0]
-        seen_later = any(user is not node for user in changed.users)
-        if (
-            changed.op == "placeholder"
-            or seen_later
-            or any(v in str(changed.target) for v in _VIEWS)
-        ):
-            return True
-    return False
 
 
 def _place(node: fx.Node) -> str:
@@ -211,9 +139,7 @@ def _lower(
 ) -> tuple[PathNetwork, Lowering]:
     lower = Lowering(batch=example.shape[0], dtype=example.dtype, rules=rule_table())
     bindings, data = _bind(module, twin, exported, lower, example)
-    _write_out_thresholds(exported.graph)
-    kinds = [spec.kind for spec in exported.graph_signature.output_specs]
-    output_name = exported.graph.output_node().args[0][kinds.index(OutputKind.USER_OUTPUT)].name
+    output_name = ended(exported.graph, module, lower.batch) or output_of(exported)
     for node in exported.graph.nodes:
         if node.op == "call_function":
             lower.lowered[node.name] = _lower_call(lower, node)
@@ -223,8 +149,11 @@ def _lower(
                     f"{_place(node)}: a sub-graph cannot be read", operation=str(node.target)
                 )
             )
+        if node.name == output_name:
+            break
     output = lower.lowered.get(output_name)
     if isinstance(output, Unreadable):
+        output.error.parts = _parts(lower, exported.graph, output.error.node)
         raise output.error
     if not isinstance(output, Path) or output.batch != 0:
         raise InputError(
@@ -261,6 +190,25 @@ def _lower(
     return net, lower
 
 
+def _parts(lower: Lowering, graph: fx.Graph, refused: str) -> tuple[str, ...]:
+    """Return the tensors that can be read before a node that cannot, most weights first."""
+    nodes = {node.name: node for node in graph.nodes}
+    todo, seen = [nodes[refused]] if refused else [], set[str]()
+    found: dict[str, int] = {}
+    while todo:
+        for node in todo.pop().all_input_nodes:
+            known = lower.lowered[node.name]
+            if node.name in seen:
+                continue
+            seen.add(node.name)
+            axis = batch_axis(node.meta.get("val"), lower.batch)
+            if isinstance(known, Path) and known.batch == axis and known.node:
+                found[f"%{node.name}"] = lower.size_before(known.node)
+            else:
+                todo.append(node)
+    return tuple(sorted(found, key=lambda name: -found[name]))
+
+
 def _lower_call(lower: Lowering, node: fx.Node) -> Lowered:
     value = node.meta.get("val")
     shape = tuple(value.shape) if isinstance(value, Tensor) else None
@@ -290,7 +238,7 @@ def _bind(
             continue
         target = str(spec.target)
         if spec.kind is InputKind.PARAMETER:
-            tensor: Tensor = module.get_parameter(target)
+            tensor: Tensor = whole(module).get_parameter(target)
             entries = torch.arange(tensor.numel()).reshape(tensor.shape)
             known = Static(lambda t=tensor: t, True, first_name[id(tensor)], id(tensor), entries)  # type: ignore[misc]
             bindings[name] = lambda t=tensor: t  # type: ignore[misc]
@@ -298,7 +246,7 @@ def _bind(
             held = (
                 exported.constants[target]
                 if target in exported.constants
-                else _buffer(module, twin, target)
+                else _buffer(whole(module), twin, target)
             )
             known = Static(lambda t=held: t, name=target, node=name)  # type: ignore[misc]
             bindings[name] = lambda t=held: t.clone() if isinstance(t, Tensor) else t  # type: ignore[misc]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from reluctant.theory.kernels import nngp_law as nngp_law
     from reluctant.theory.kernels import npk as npk
     from reluctant.theory.kernels import ntk_law as ntk_law
+    from reluctant.theory.parts import until as until
     from reluctant.theory.paths import paths as paths
     from reluctant.theory.single import one_tensor as one_tensor
     from reluctant.theory.statements import Comparison as Comparison
@@ -88,6 +89,7 @@ _HOMES = {
     "to_dgn": "reluctant.models.converters",
     "to_dlgn": "reluctant.models.converters",
     "trace": "reluctant.theory.tracing",
+    "until": "reluctant.theory.parts",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for granted

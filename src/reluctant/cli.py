@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reluctant.commands import line_of
 from reluctant.destinations import (
     STDOUT,
     Form,
@@ -30,6 +30,7 @@ from reluctant.options import (
     SearchProfile,
     Size,
     Strict,
+    Until,
     Workers,
 )
 from reluctant.replays import counterexamples, replay
@@ -38,7 +39,7 @@ from reluctant.terminal import OneLineUsage, answering, make_console, progress_b
 from reluctant.theory.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 app = typer.Typer(
     name="reluctant",
@@ -137,6 +138,7 @@ def check(
         str | None,
         typer.Option(metavar="NAME", help="Which of several outputs: a position, or a name."),
     ] = None,
+    until: Until = None,
     names: Names = None,
     weights: Annotated[
         Path | None,
@@ -218,35 +220,38 @@ def check(
                 "the shape of an input is not known; give --input 3,32,32 or --data FILE"
             )
         targets.initialise(module, example)
-        command = _command(
-            target,
-            {
-                "--input": shapes,
-                "--output": output,
-                "--weights": weights,
-                "--data": data,
-                "--resize": resize,
-                "--mean": mean,
-                "--std": std,
-                "--limit": limit,
-                "--device": device,
-                "--seed": seed,
-                "--effort": effort.value,
-                "--keep-mode": keep_mode,
-            },
-        )
+        options = {
+            "--input": shapes,
+            "--output": output,
+            "--weights": weights,
+            "--data": data,
+            "--resize": resize,
+            "--mean": mean,
+            "--std": std,
+            "--limit": limit,
+            "--device": device,
+            "--seed": seed,
+            "--effort": effort.value,
+            "--keep-mode": keep_mode,
+        }
+
+        def line(part: str | None) -> str:
+            return line_of(target, {**options, "--until": part})
+
         report = check_module(
             module,
-            _one_or_all(example),
+            targets.one_or_all(example),
             wanted,
             output=int(output) if output is not None and output.isdecimal() else output,
             name=target,
             effort=effort.value,
             seed=seed,
-            data=None if inputs is None else _one_or_all(inputs),
+            data=None if inputs is None else targets.one_or_all(inputs),
             progress=progress,
-            again=lambda identifier: f"{command} --statements {identifier}",
             counterexamples=shelf,
+            until=until,
+            again=lambda identifier: f"{line(until)} --statements {identifier}",
+            part=line,
         )
     report = replace(report, notes=(*notes, *report.notes))
     conclude(report, documents, strict, by_statement=False)
@@ -389,19 +394,3 @@ def _split(names: str | None) -> tuple[str, ...] | None:
     if not wanted:
         raise InputError("--statements names none; leave it out to try all of them")
     return tuple(statement.id for statement in select(wanted))
-
-
-def _command(target: str, options: Mapping[str, object]) -> str:
-    """Return the line that checks a network with these options; those that are None or False are not given."""
-    parts = ["reluctant", "check", target]
-    for name, value in options.items():
-        if value is True:
-            parts.append(name)
-        elif value is not None and value is not False:
-            for given in value if isinstance(value, list) else [value]:
-                parts += [name, str(given)]
-    return shlex.join(parts)
-
-
-def _one_or_all(inputs: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
-    return inputs[0] if len(inputs) == 1 else inputs

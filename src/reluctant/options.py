@@ -62,3 +62,9 @@ Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes that share the work; one a core if left out."),
 ]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PART", help="Only as far as a module, such as features.7, or a node, %relu_1."
+    ),
+]

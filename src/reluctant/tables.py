@@ -252,7 +252,7 @@ def print_report(console: Console, report: Report, *, by_statement: bool) -> Non
             line = f"{mutant.statement}: nothing noticed the fault {mutant.mutant}"
             console.print(f"{line} in {mutant.trials} examples. {mutant.detail}", markup=False)
     for note in report.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(f"{report.subject}: {summed_up(report)}", markup=False)
 
 

@@ -117,6 +117,11 @@ def make_example(shape: str, module: nn.Module, seed: int = 0) -> Tensor:
     return like_weights(example, module)
 
 
+def one_or_all(inputs: Sequence[Tensor]) -> Tensor | Sequence[Tensor]:
+    """Return the only one of several inputs as it is."""
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
 def initialise(module: nn.Module, example: Sequence[Tensor]) -> None:
     """Let a lazily built network find out its sizes, from one run.
 

@@ -1,0 +1,143 @@
+"""Exporting a module: its operations as a graph, with a place for each in the user's source."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import OutputKind
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from reluctant.theory.errors import UnsupportedOperation
+from reluctant.theory.places import first_line, user_frame
+
+EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
+_THRESHOLDS = ("aten.threshold.default", "aten.threshold_.default")
+_VIEWS = (
+    "view",
+    "slice",
+    "select",
+    "chunk",
+    "split",
+    "transpose",
+    "permute",
+    "expand",
+    "squeeze",
+    "narrow",
+    "flatten",
+    "unbind",
+    "alias",
+    "detach",
+    "reshape",
+    "getitem",
+)
+
+
+@contextmanager
+def in_peace() -> Iterator[None]:
+    """Give export a deep stack, and keep its own warnings and logs from the user."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 10_000))
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.fx.experimental.symbolic_shapes", "torch.export", "torch._export")
+    ]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        sys.setrecursionlimit(limit)
+
+
+def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    """Export a copy of a module's own, which the caller gives away.
+
+    Args:
+        module: Copy; hooks are put on its parts while it is exported.
+        example: Inputs.
+
+    Raises:
+        UnsupportedOperation: If torch.export cannot follow; names, latest first, the parts of the
+            module that had run until then.
+    """
+    finished: list[str] = []
+    hooks = [
+        part.register_forward_hook(lambda *_, path=path: finished.insert(0, path))
+        for path, part in module.named_modules()
+        if path
+    ]
+    try:
+        with in_peace(), torch.no_grad():
+            exported = torch.export.export(module, (example,), strict=False)
+            if _mutates_a_view(exported.graph):
+                exported = exported.run_decompositions({})
+    except Exception as error:
+        where = user_frame(error)
+        reason = (
+            "the forward branches on the values of its data (an if, a while or a size that they "
+            "decide), so it is no path network; use torch.where or gates"
+            if isinstance(error, GuardOnDataDependentSymNode)
+            else f"torch.export cannot follow the module: {first_line(error)} Write this part with "
+            "operations on tensors"
+        )
+        raise UnsupportedOperation(
+            f"{where}{reason}",
+            operation="torch.export",
+            where=where.rstrip(": "),
+            parts=tuple(dict.fromkeys(finished)),
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    _write_out_thresholds(exported.graph)
+    return exported
+
+
+def output_of(exported: torch.export.ExportedProgram) -> str:
+    """Return the name of the node that is the output."""
+    kinds = [spec.kind for spec in exported.graph_signature.output_specs]
+    results = exported.graph.output_node().args[0]
+    return str(results[kinds.index(OutputKind.USER_OUTPUT)].name)
+
+
+def _write_out_thresholds(graph: fx.Graph) -> None:
+    """Write a threshold as the choice that it is, unless it is a ReLU."""
+    for node in [n for n in graph.nodes if str(n.target) in _THRESHOLDS and any(n.args[1:])]:
+        q, edge, value = node.args
+        with graph.inserting_before(node):
+            above = graph.call_function(torch.ops.aten.gt.Scalar, (q, edge))
+            chosen = graph.call_function(torch.ops.aten.where.ScalarOther, (above, q, value))
+        above.meta = {**node.meta, "val": q.meta["val"] > edge}
+        chosen.meta = dict(node.meta)
+        node.replace_all_uses_with(chosen)
+        graph.erase_node(node)
+
+
+def _mutates_a_view(graph: fx.Graph) -> bool:
+    for node in graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not schema.is_mutable or not node.all_input_nodes:
+            continue
+        changed = node.all_input_nodes[0]
+        seen_later = any(user is not node for user in changed.users)
+        if (
+            changed.op == "placeholder"
+            or seen_later
+            or any(v in str(changed.target) for v in _VIEWS)
+        ):
+            return True
+    return False
