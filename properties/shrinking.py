@@ -85,13 +85,14 @@ def counterexample(trial: Trial, judgement: Judgement, reproduce: str) -> Counte
         judgement: What it said.
         reproduce: Line that shows the failure again.
     """
+    # The source of a network that was drawn is ours, and tells a reader nothing.
     failed = next(c for c in judgement.comparisons if not c.holds)
     entry = [int(k) for k in torch.unravel_index(failed.excess.argmax(), failed.excess.shape)]
     layers = ((trial.net.gate_layers[g].name, trial.gates[g]) for g in trial.net.value_gates)
     numbers: dict[str, Any] = {
         "compared": failed.what,
         "entry": entry,
-        "place": trial.net.nodes[trial.net.output].place,
+        "place": "" if trial.choices else trial.net.nodes[trial.net.output].place,
         "left": _listed(failed.left.expand_as(failed.excess), entry),
         "right": _listed(failed.right.expand_as(failed.excess), entry),
         "x": _listed(trial.x),

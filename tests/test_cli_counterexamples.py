@@ -13,7 +13,8 @@ from cli_specimens import run
 from safetensors.torch import save_file
 
 from reluctant import tables
-from reluctant.properties import catalogue
+from reluctant.properties import catalogue, conjectures
+from reluctant.properties.families import FAMILIES
 from reluctant.theory.verdicts import Counterexample, Report
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -100,3 +101,115 @@ def test_many_numbers_are_described_by_those_that_are_not_zero() -> None:
     assert tables._array(zeros) == "4 x 10 zeros but for [2, 3]: 7"
     assert tables._array([[1.0] * 10] * 4) == "4 x 10 numbers; --json lists them"
     assert tables._array("9 x 9 numbers, too many to list") == "9 x 9 numbers, too many to list"
+
+
+KEPT = ".reluctant/counterexamples"
+
+
+@pytest.fixture
+def usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RELUCTANT_COUNTEREXAMPLES")
+
+
+def reproduced(line: str) -> tuple[int, Report]:
+    command, *args = shlex.split(line)
+    assert command == "reluctant"
+    result = run(*args, "--json", "again.json")
+    assert "both sides are the saved ones, bit for bit" in result.stdout, result.output
+    return result.exit_code, Report.load("again.json")
+
+
+@pytest.mark.usefixtures("false", "usual")
+def test_what_a_check_found_is_kept_listed_and_shown_again(here: Path) -> None:
+    quick = ("--effort", "quick", "--json", "a.json")
+    found = run("check", "my_net:Net", "--input", "3", "--seed", "7", *quick)
+    assert found.exit_code == 1, found.output
+    (verdict,) = Report.load(here / "a.json")
+    assert verdict.counterexample is not None
+    line = verdict.counterexample.reproduce
+    (file,) = (here / KEPT).glob("*.json")
+    assert line == f"reluctant replay {KEPT}/{file.name} my_net:Net"
+    code, report = reproduced(line)
+    assert (code, report["test.false"].counterexample) == (1, verdict.counterexample)
+    listed = run("counterexamples").stdout.splitlines()
+    assert listed[0].startswith("test.false on my_net:Net: f: ") and listed[1].strip() == line
+    assert listed[2] == f"1 counterexamples in {KEPT}"
+    (here / KEPT / "other.json").write_text("{")
+    assert "note: " in run("counterexamples", KEPT).stderr
+    for args, words in (
+        (
+            (str(file),),
+            "this counterexample is of my_net.Net; name the network as well: my_net:Net",
+        ),
+        ((str(file), "my_net:biased"), "has parameters/fc1.bias"),
+        ((str(file), "my_net:Other"), "my_net has no 'Other'"),
+        (("none.json",), "none.json: No such file or directory; reluctant counterexamples lists"),
+        ((KEPT + "/other.json",), "other.json is damaged: it is no JSON; delete it"),
+    ):
+        result = run("replay", *args)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1
+        assert words in result.stderr, result.stderr
+
+
+@pytest.mark.usefixtures("false", "usual")
+def test_nothing_is_kept_where_nobody_wants_it(here: Path) -> None:
+    args = ("check", "my_net:Net", "--input", "3", "--effort", "quick")
+    result = run(*args, "--counterexamples", "")
+    assert result.exit_code == 1 and "again: reluctant check" in result.stdout
+    assert not (here / ".reluctant").exists()
+    assert run("counterexamples").stdout == f"0 counterexamples in {KEPT}\n"
+    result = run(*args, "--counterexamples", "my_net.py")
+    assert result.exit_code == 2
+    assert "my_net.py is a file; counterexamples are kept in a folder" in result.stderr
+
+
+@pytest.mark.usefixtures("false", "usual")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("my_net:Both", "--input", "3", "--input", "2", "--output", "sum"),
+        ("my_net:lazy", "--input", "3"),
+    ],
+    ids=["several inputs", "lazily built"],
+)
+def test_a_network_is_made_again_as_the_check_made_it(here: Path, args: tuple[str, ...]) -> None:
+    assert run("check", *args, "--effort", "quick", "--json", "a.json").exit_code == 1
+    (verdict,) = Report.load(here / "a.json")
+    assert verdict.counterexample is not None
+    _, report = reproduced(verdict.counterexample.reproduce)
+    assert report["test.false"].counterexample == verdict.counterexample
+
+
+CLAIMS = """
+import reluctant as rl
+
+@rl.conjecture("the output is even", needs=["bias-free"])
+def even(trial):
+    return trial.module(-trial.x), trial.output
+"""
+
+
+@pytest.mark.usefixtures("usual")
+def test_what_refutes_a_conjecture_is_shown_again_on_the_network_built_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "claims.py").write_text(CLAIMS)
+    monkeypatch.setattr(
+        conjectures.refute,
+        "__kwdefaults__",
+        {
+            **conjectures.refute.__kwdefaults__,
+            "families": FAMILIES[:1],
+        },
+    )
+    result = run("refute", "claims.py", "--effort", "quick", "--json", "a.json")
+    assert result.exit_code == 1, result.output
+    (verdict,) = Report.load(here / "a.json")
+    assert verdict.counterexample is not None
+    line = verdict.counterexample.reproduce
+    assert line.startswith(f"reluctant replay {KEPT}/conjecture.even-FC-")
+    code, report = reproduced(line)
+    assert (code, report["conjecture.even"].counterexample) == (1, verdict.counterexample)
+    action, file = shlex.split(line)[1:3]
+    result = run(action, file)
+    assert result.exit_code == 2 and "name the file of its conjecture" in result.stderr

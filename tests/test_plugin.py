@@ -115,3 +115,44 @@ def test_the_property_suite_is_found_once_by_each_of_its_names(args: tuple[str, 
     assert {line.partition("reluctant/properties/")[1] for line in found} == {
         "reluctant/properties/"
     }
+
+
+FALSE = """
+import torch
+from reluctant.properties import catalogue, parametrize_with_statements
+from reluctant.properties.verification import verify_family
+from reluctant.theory.statements import Comparison, Kind, Statement
+from reluctant.theory.verdicts import EvidenceKind
+
+def claim(trial):
+    return [Comparison(trial.output, 0 * trial.output, 0.0, EvidenceKind.EXACT, "at most", "f")]
+
+STATEMENT = Statement("test.false", "False", Kind.EXACT, "f", (), (), claim, ())
+catalogue.statements = lambda: (STATEMENT,)
+net = torch.nn.Linear(2, 1).double()
+
+@parametrize_with_statements([net], example=torch.ones(1, 2).double())
+def test_own(check):
+    check()
+
+def test_suite(counterexample_shelf):
+    (known,) = counterexample_shelf.known
+    assert known.record.statement == "test.false" and known.path.parent.name == "kept"
+"""
+
+
+def test_a_folder_of_counterexamples_is_kept_and_what_cannot_be_used_is_noted(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile(FALSE)
+    kept = pytester.path / "kept"
+    kept.mkdir()
+    (kept / "broken.json").write_text("{")
+    result = run(pytester, "--reluctant-counterexamples", "kept")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*again: reluctant.replay('kept/test.false-Linear-*"])
+    result.stdout.fnmatch_lines(["note: kept/broken.json is damaged: it is no JSON; delete it"])
+    assert len(list(kept.glob("test.false-Linear-*.json"))) == 1
+    again = run(pytester, "--reluctant-counterexamples", "")
+    again.assert_outcomes(failed=2)  # none is known, and no folder is there
+    again.stdout.fnmatch_lines(["*again: reluctant.check(module, *"])
