@@ -18,6 +18,7 @@ from reluctant.properties.shelves import line
 from reluctant.properties.shrinking import counterexample
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import require_module
+from reluctant.theory.parts import Until
 from reluctant.theory.single import OneTensor
 from reluctant.theory.statements import Statement
 from reluctant.theory.twins import differentiable, twin
@@ -62,16 +63,19 @@ def replay(
 
 
 def wrapped(record: Record, module: nn.Module) -> nn.Module:
-    """Return a user's module as one of one input and one output tensor, as a check saw it.
+    """Return a user's module as a check saw it: of one input and one output tensor, up to a part.
 
     Args:
         record: What was found on it.
-        module: Module.
+        module: Module, as it was given to the check.
     """
-    inputs, output = record.network["inputs"], record.network["output"]
-    if inputs is None and output is None:
-        return module
-    return OneTensor(module, inputs, output)
+    inputs, output, until = (record.network[name] for name in ("inputs", "output", "until"))
+    is_several = inputs is not None or output is not None
+    if is_several and not isinstance(module, OneTensor | Until):
+        module = OneTensor(module, inputs, output)
+    if until is not None and not isinstance(module, Until):
+        module = Until(module, until)
+    return module
 
 
 def _statement(record: Record, claims: Sequence[Statement]) -> Statement:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from reluctant.properties.judging import Judgement, describe
 from reluctant.theory.errors import InputError
+from reluctant.theory.parts import Until
 from reluctant.theory.single import OneTensor
 from reluctant.theory.statements import Comparison, Trial
 from reluctant.theory.verdicts import write_whole
@@ -41,7 +42,7 @@ class Record:
         summary: One line with the two sides as numbers.
         entry: Where the two sides differ most.
         network: How the network is made again: of the suite ``family`` and ``choices``; of a user
-            its ``class``, ``inputs``, ``output`` and mode; and the ``target`` on the command line.
+            its ``class``, ``inputs``, ``output``, part and mode; and the ``target`` on the command line.
         trial: Seed of what the claim draws, and how much it may spend.
         size: How many numbers the inputs and parameters have, how many of them are not 0, and how
             many are no integers.
@@ -72,9 +73,9 @@ class Record:
 
     @property
     def needs(self) -> dict[str, str]:
-        """Return the types and shapes that a module and one of its inputs must have."""
+        """Return the types and shapes that a module and one of its inputs must have, and its part."""
         own = {k: v for k, v in self.shapes.items() if k.startswith(("parameters/", "buffers/"))}
-        return {**own, "x": _without_batch(self.shapes["x"])}
+        return {**own, "x": _without_batch(self.shapes["x"]), "part": _part(self.network)}
 
     @property
     def numbers(self) -> str:
@@ -137,7 +138,7 @@ class Saved:
         """
         tensors = self.tensors
         needs, given = self.record.needs, _state_shapes(module)
-        for name in sorted({*needs, *given} - {"x"}):
+        for name in sorted({*needs, *given} - {"x", "part"}):
             if needs.get(name) != given.get(name):
                 raise InputError(
                     f"{self.path} has {name} {needs.get(name, 'not at all')}, the network "
@@ -283,7 +284,8 @@ def fits(record: Record, module: nn.Module, x: Tensor) -> bool:
         module: Module.
         x: Inputs of it.
     """
-    return record.needs == {**_state_shapes(module), "x": _without_batch(_described(x))}
+    here = {"x": _without_batch(_described(x)), "part": _part(module_of(module))}
+    return record.needs == {**_state_shapes(module), **here}
 
 
 def sides(failed: Comparison) -> dict[str, Tensor]:
@@ -297,16 +299,30 @@ def sides(failed: Comparison) -> dict[str, Tensor]:
 
 def module_of(module: nn.Module) -> dict[str, Any]:
     """Return what there is to know about a user's module, its tensors apart."""
-    inner, shapes, output = module, None, None
-    if isinstance(module, OneTensor):
-        inner, shapes, output = module.network, module.shapes, module.output
+    inner: nn.Module = module
+    several: Any = None
+    output: int | str | None = None
+    until: str | None = None
+    if isinstance(inner, Until):
+        inner, until = inner.network, inner.target
+    if isinstance(inner, OneTensor):
+        inner, several, output = inner.network, inner.shapes, inner.output
+    if several is not None:
+        is_named = isinstance(several, Mapping)
+        several = {k: [*v] for k, v in several.items()} if is_named else [[*v] for v in several]
     kind = type(inner)
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        "inputs": dict(shapes) if isinstance(shapes, Mapping) else shapes,
+        "inputs": several,
         "output": output,
+        "until": until,
         "training": module.training,
     }
+
+
+def _part(network: Mapping[str, Any]) -> str:
+    """Return which inputs, output and part of a module are meant."""
+    return json.dumps([network.get(name) for name in ("inputs", "output", "until")])
 
 
 def _record(said: Mapping[str, Any]) -> Record:
@@ -324,7 +340,7 @@ def _record(said: Mapping[str, Any]) -> Record:
     if not all(isinstance(number, int | float) for number in known["trial"].values()):
         raise TypeError("trial")
     if "family" not in known["network"]:
-        _ = [known["network"][fact] for fact in ("class", "inputs", "output", "training")]
+        _ = [known["network"][fact] for fact in ("class", "inputs", "output", "until", "training")]
     elif not isinstance(known["network"].get("choices"), list):
         raise TypeError("choices")
     _ = known["shapes"]["x"], known["environment"]["device"]

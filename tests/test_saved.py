@@ -17,6 +17,7 @@ from torch import nn
 from reluctant.properties import saved
 from reluctant.properties.judging import Judgement, judge
 from reluctant.theory.errors import InputError
+from reluctant.theory.parts import Until
 from reluctant.theory.single import OneTensor
 from reluctant.theory.statements import Trial
 
@@ -168,16 +169,20 @@ def test_a_module_of_other_shapes_is_refused_by_name(
     assert saved.fits(known.record, make_module(), torch.zeros(7, 3).double())
     assert not saved.fits(known.record, make_module(), torch.zeros(7, 3))  # float32
     assert not saved.fits(known.record, make_module(), torch.zeros(7, 4).double())
+    assert not saved.fits(
+        known.record, OneTensor(make_module(), None, 0), torch.zeros(7, 3).double()
+    )
     assert not saved.fits(known.record, wider, torch.zeros(7, 3).double())
 
 
 def test_a_module_of_several_inputs_says_which(found: tuple[Trial, Judgement]) -> None:
-    module = OneTensor(nn.Bilinear(2, 3, 1), {"a": (2,), "b": (3,)}, "score").eval()
+    module = Until(OneTensor(nn.Bilinear(2, 3, 1), {"a": (2,), "b": (3,)}, "score"), "%a").eval()
     facts = saved.module_of(module)
     assert facts == {
         "class": "torch.nn.modules.linear.Bilinear",
-        "inputs": {"a": (2,), "b": (3,)},
+        "inputs": {"a": [2], "b": [3]},
         "output": "score",
+        "until": "%a",
         "training": False,
     }
 
