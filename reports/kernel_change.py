@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from reluctant.models import Regime, make_dgn, make_dlgn, make_fc
 from reluctant.models.architectures import Architecture
-from reluctant.reports.alignment import centred_alignment, effective_rank, spectrum
 from reluctant.reports.data import Images, digits
 from reluctant.reports.exhibits import (
     Column,
@@ -29,6 +28,7 @@ from reluctant.reports.records import Record, group, select
 from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes, show_matrix
 from reluctant.reports.training import Recipe, train
 from reluctant.theory.kernels import npk
+from reluctant.theory.measures import alignment, effective_rank, spectrum
 
 _RATE: Final = 3e-3
 _NETWORKS: Final[Mapping[str, Callable[[Architecture, torch.Generator], nn.Module]]] = {
@@ -71,7 +71,6 @@ class KernelChange(Experiment[Setting]):
     code = (
         "reluctant.models",
         "reluctant.theory",
-        "reluctant.reports.alignment",
         "reluctant.reports.data",
         "reluctant.reports.training",
     )
@@ -105,7 +104,7 @@ class KernelChange(Experiment[Setting]):
                 kernels.append(_kernel(network, probe))
 
         course = train(network, data, Recipe(config.epochs, _RATE), draws, after_epoch=look)
-        alignments = [centred_alignment(kernel, probe.labels) for kernel in kernels]
+        alignments = [alignment(kernel, probe.labels) for kernel in kernels]
         before, after = kernels[0], kernels[-1]
         shown = {"kernel before": _cosine(before), "kernel after": _cosine(after)}
         return {
@@ -115,7 +114,7 @@ class KernelChange(Experiment[Setting]):
             "before": alignments[0],
             "after": alignments[-1],
             "gain": alignments[-1] - alignments[0],
-            "input alignment": centred_alignment(_gram(probe), probe.labels),
+            "input alignment": alignment(_gram(probe), probe.labels),
             "spectrum before": spectrum(before).numpy(),
             "spectrum after": spectrum(after).numpy(),
             "rank before": effective_rank(before),

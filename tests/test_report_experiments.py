@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from reluctant.models import make_fc
 from reluctant.properties.bounds import spectral_tolerance
 from reluctant.reports import accuracy, concentration
-from reluctant.reports.alignment import centred_alignment, effective_rank, spectrum
 from reluctant.reports.data import digits
 from reluctant.reports.exhibits import Figure, Table
 from reluctant.reports.experiment import RunFailed, as_json
@@ -28,6 +27,7 @@ from reluctant.reports.runner import Results, run
 from reluctant.reports.style import style
 from reluctant.reports.training import _RISING, Recipe, flushed_denormals, train, triangle
 from reluctant.theory.errors import InputError
+from reluctant.theory.measures import alignment, effective_rank, spectrum
 from reluctant.theory.rounding import gamma
 
 NAMES = ("accuracy", "kernel-change", "concentration", "rotation", "skip-ensemble")
@@ -266,8 +266,8 @@ def test_alignment_is_one_for_the_labels_and_nothing_for_a_constant_shift() -> N
     labels = torch.arange(4).repeat_interleave(3)
     equal = (labels[:, None] == labels).double()
     # All sums are of multiples of 1/16; two roots, their product and the quotient are rounded.
-    assert abs(centred_alignment(7 * equal + 2, labels) - 1.0) <= gamma(4)
-    assert centred_alignment(torch.eye(12), labels) < 0.7  # it is 9 / √(11 · 27)
+    assert abs(alignment(7 * equal + 2, labels) - 1.0) <= gamma(4)
+    assert alignment(torch.eye(12), labels) < 0.7  # it is 9 / √(11 · 27)
 
 
 def test_spectra_and_ranks_are_those_of_matrices_known_by_heart() -> None:

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from reluctant.theory.kernels import nngp_law as nngp_law
     from reluctant.theory.kernels import npk as npk
     from reluctant.theory.kernels import ntk_law as ntk_law
+    from reluctant.theory.measures import alignment as alignment
+    from reluctant.theory.measures import effective_dimension as effective_dimension
+    from reluctant.theory.measures import effective_rank as effective_rank
+    from reluctant.theory.measures import nu as nu
+    from reluctant.theory.measures import spectrum as spectrum
     from reluctant.theory.parts import until as until
     from reluctant.theory.paths import paths as paths
     from reluctant.theory.single import one_tensor as one_tensor
@@ -72,19 +77,24 @@ _HOMES = {
     "Unmet": "reluctant.theory.verdicts",
     "UnsupportedOperation": "reluctant.theory.errors",
     "Verdict": "reluctant.theory.verdicts",
+    "alignment": "reluctant.theory.measures",
     "check": "reluctant.properties.conformance",
     "conjecture": "reluctant.properties.conjectures",
     "count_paths": "reluctant.theory.counts",
+    "effective_dimension": "reluctant.theory.measures",
+    "effective_rank": "reluctant.theory.measures",
     "findings": "reluctant.properties.findings",
     "gates": "reluctant.theory.kernels",
     "nngp_law": "reluctant.theory.kernels",
     "npk": "reluctant.theory.kernels",
     "ntk": "reluctant.theory.tangents",
     "ntk_law": "reluctant.theory.kernels",
+    "nu": "reluctant.theory.measures",
     "one_tensor": "reluctant.theory.single",
     "paths": "reluctant.theory.paths",
     "refute": "reluctant.properties.conjectures",
     "replay": "reluctant.properties.replaying",
+    "spectrum": "reluctant.theory.measures",
     "statements": "reluctant.properties.catalogue",
     "to_dgn": "reluctant.models.converters",
     "to_dlgn": "reluctant.models.converters",
