@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,6 +30,8 @@ from reluctant.reports.mathml import clauses_as_mathml
 from reluctant.reports.prose import for_html, is_prose, without_markup
 from reluctant.reports.references import DRAFTS, number, references, split_source
 from reluctant.reports.wording import duration, heading, scientific
+from reluctant.theory.errors import InputError
+from reluctant.theory.example_lines import example_lines
 from reluctant.theory.verdicts import Outcome, Report
 
 _FONTS: Final = {
@@ -136,7 +138,7 @@ def _environment() -> Environment:
         source=_citation,
         anchor=anchor,
         image=_image,
-        number=_number,
+        lines=example_lines,
     )
     environment.tests["figure"] = lambda exhibit: isinstance(exhibit, Figure)
     environment.globals.update(references=references, reference_number=number)
@@ -154,11 +156,13 @@ def anchor(text: str) -> str:
 
 def _formula(latex: str) -> Markup:
     """Return a statement's formula: its own block, or a paragraph of prose."""
-    if is_prose(latex):
-        return Markup("<p>{}</p>").format(for_html(latex))
-    return Markup('<div class="formula" tabindex="0">{}</div>').format(
-        Markup("").join(map(Markup, clauses_as_mathml(latex)))
-    )
+    box = Markup('<div class="formula" tabindex="0">{}</div>')
+    try:
+        if is_prose(latex):
+            return Markup("<p>{}</p>").format(for_html(latex))
+        return box.format(Markup("").join(map(Markup, clauses_as_mathml(latex))))
+    except InputError:  # the formulas of other distributions may use commands of their own
+        return box.format(Markup("<code>{}</code>").format(latex))
 
 
 def _citation(source: str) -> Markup:
@@ -167,11 +171,6 @@ def _citation(source: str) -> Markup:
         return Markup("{}").format(DRAFTS.get(place, place))
     link = Markup('<a href="#ref-{}">[{}]</a>').format(key, number(key))
     return Markup("{}, {}").format(link, place) if place else link
-
-
-def _number(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 400 else f"{text[:397]}…"
 
 
 def _image(figure: Figure) -> str:

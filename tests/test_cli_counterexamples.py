@@ -13,9 +13,9 @@ import torch
 from cli_specimens import run
 from safetensors.torch import save_file
 
-from reluctant import tables
 from reluctant.properties import catalogue, conjectures
 from reluctant.properties.families import FAMILIES
+from reluctant.theory.example_lines import array_line, example_lines
 from reluctant.theory.verdicts import Counterexample, Report
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -60,7 +60,7 @@ def test_a_refuted_statement_shows_a_small_example_and_a_line_that_gives_it_agai
     assert set(example.numbers["weights"]) == {"fc1.weight", "fc2.weight"}
     shown = " ".join(result.stdout.split())
     assert f"smallest example found: {example.summary}" in shown
-    for part in ("REFUTED (unexpected)", "relative violation", "x = [[", "fc2.weight = [["):
+    for part in ("REFUTED", "(unexpected)", "relative violation", "x = [[", "fc2.weight = [["):
         assert part in shown, shown
     assert f"test.false again: {example.reproduce}" in result.stdout.splitlines()
     command, *args = shlex.split(example.reproduce)
@@ -84,24 +84,24 @@ def test_the_page_shows_the_example(here: Path) -> None:
 def test_tensors_that_are_zero_are_only_named() -> None:
     numbers = {"x": [[0.0, 0.0]], "weights": {"a": [0.0], "b": [1.0, -2.0]}}
     found = Counterexample("1 = 0 is false", numbers, "again")
-    lines = list(tables._example(found))
+    lines = list(example_lines(found))
     assert lines == ["smallest example found: 1 = 0 is false", "b = [1, -2]", "all zeros: x, a"]
 
 
 def test_weights_may_be_words() -> None:
     found = Counterexample("416/125 ≤ 16/5 is false", {"weights": "±σ", "x": [[1.0]]}, "again")
-    lines = list(tables._example(found))
+    lines = list(example_lines(found))
     assert lines[1:] == ["x = [[1]]", "weights = ±σ"]
 
 
 def test_many_numbers_are_described_by_those_that_are_not_zero() -> None:
     zeros = [[0.0] * 10 for _ in range(4)]
-    assert tables._array([[1.0, -0.5], [0.0, 1e-9]]) == "[[1, -0.5], [0, 1e-09]]"
-    assert tables._array(zeros) == "4 x 10 zeros but for none"
+    assert array_line([[1.0, -0.5], [0.0, 1e-9]]) == "[[1, -0.5], [0, 1e-09]]"
+    assert array_line(zeros) == "4 x 10 zeros but for none"
     zeros[2][3] = 7.0
-    assert tables._array(zeros) == "4 x 10 zeros but for [2, 3]: 7"
-    assert tables._array([[1.0] * 10] * 4) == "4 x 10 numbers; --json lists them"
-    assert tables._array("9 x 9 numbers, too many to list") == "9 x 9 numbers, too many to list"
+    assert array_line(zeros) == "4 x 10 zeros but for [2, 3]: 7"
+    assert array_line([[1.0] * 10] * 4) == "4 x 10 numbers; --json lists them"
+    assert array_line("9 x 9 numbers, too many to list") == "9 x 9 numbers, too many to list"
 
 
 KEPT = ".reluctant/counterexamples"

@@ -181,3 +181,32 @@ def test_contrast_is_that_of_wcag_aa(html: str, theme: int) -> None:
 def test_each_hypothesis_says_what_became_of_dropping_it(html: str) -> None:
     assert "Dropped alone: needed (FC, biases &amp; &lt;more&gt;: kernel &lt;b&gt;" in html
     assert "Dropped alone: not needed as far as tried (7 networks without a failure)." in html
+
+
+def test_a_formula_of_others_with_unknown_commands_is_shown_as_it_is() -> None:
+    odd = replace(STATEMENTS[0], latex=r"\mystery{f} < \weird")
+    verdict = Verdict(odd.id, "net", Outcome.HOLDS, Outcome.HOLDS, "it did")
+    text = render_check(Report("net", (verdict,)), (odd,))
+    assert r"<code>\mystery{f} &lt; \weird</code>" in text
+
+
+def test_a_check_says_first_that_it_was_interrupted_and_names_a_place_once() -> None:
+    unmet = (Unmet("circular", "conv pads", "net.py:3"),)
+    verdict = Verdict(
+        STATEMENTS[0].id, "n", Outcome.NOT_IMPLIED, Outcome.NOT_IMPLIED, "conv pads", None, unmet
+    )
+    text = render_check(Report("n", (verdict,), notes=("interrupted: 1 of 2",)), STATEMENTS)
+    assert text.index("interrupted: 1 of 2") < text.index('id="verdicts"')
+    assert text.count("conv pads") == 1
+
+
+def test_a_check_shows_the_smallest_example_line_by_line() -> None:
+    numbers = {"entry": [1], "x": [[0.0, 2.0]], "weights": {"a<b>": [[1.0]], "zero": [0.0]}}
+    example = Counterexample("f: 1 = 2 is false", numbers, "again --seed 3")
+    verdict = Verdict(
+        STATEMENTS[0].id, "n", Outcome.REFUTED, Outcome.HOLDS, "f", counterexample=example
+    )
+    text = render_check(Report("n", (verdict,)), STATEMENTS)
+    assert "<b>smallest example found: f: 1 = 2 is false at entry [1]</b>" in text
+    for line in ("x = [[0, 2]]", "a&lt;b&gt; = [[1]]", "all zeros: zero"):
+        assert f"<p><code>{line}</code></p>" in text

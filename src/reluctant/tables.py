@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reluctant.theory.example_lines import example_lines
 from reluctant.theory.findings import Finding
 from reluctant.theory.scores import Score, scores
 from reluctant.theory.verdicts import (
-    Counterexample,
     MutantResult,
     Outcome,
     Report,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SUMMARY_HEADINGS = ("statement", "models", "examples", "evidence", "mutants", "verdict")
 
 _SHOWN = 4  # places of a finding that the terminal shows
-_FEW = 24  # numbers that one line of a table can hold
+_NAME = 36  # letters of an identifier on one line
 
 _KINDS = {
     "E": "exact identity",
@@ -87,18 +87,22 @@ def verdict_table(report: Report) -> Table:
     """Lay out one line a verdict, with the reason and the places where hypotheses fail."""
     from rich.text import Text
 
-    table = _make_table("statement", "verdict", "evidence", "reason")
+    table = _make_table("statement", "verdict", "why")
+    # What is broken at the width of a terminal is the last column; and a name that leaves it no room.
+    table.columns[0].no_wrap, table.columns[0].max_width = False, _NAME
     previous: tuple[str, ...] = ()
     for verdict in report:
         why = tuple(reasons(verdict))
+        lines = Text("as above" if why == previous else "\n".join(why))
+        if verdict.evidence is not None:
+            lines.append("\n" + evidence_words(verdict).replace("\n", "; "), style="dim")
         table.add_row(
             verdict.statement,
             Text(
-                str(verdict.outcome) + ("" if verdict.is_as_expected else " (unexpected)"),
+                str(verdict.outcome) + ("" if verdict.is_as_expected else "\n(unexpected)"),
                 style=_STYLES[verdict.outcome],
             ),
-            evidence_words(verdict),
-            Text("as above" if why == previous else "\n".join(why)),
+            lines,
         )
         previous = why
     return table
@@ -292,52 +296,7 @@ def reasons(verdict: Verdict) -> Iterator[str]:
     elif verdict.remark:
         yield verdict.remark
     if verdict.counterexample is not None:
-        yield from _example(verdict.counterexample)
-
-
-def _example(found: Counterexample) -> Iterator[str]:
-    numbers = found.numbers
-    place = f" ({numbers['place']})" if numbers.get("place") else ""
-    entry = f" at entry {numbers['entry']}" if numbers.get("entry") else ""
-    yield f"smallest example found: {found.summary}{entry}{place}"
-    tensors = {"x": numbers["x"]} if "x" in numbers else {}
-    weights = numbers.get("weights", {})
-    tensors |= weights if isinstance(weights, Mapping) else {"weights": weights}
-    zeros = [name for name, values in tensors.items() if not any(_entries(values)[1].values())]
-    for name, values in tensors.items():
-        if name not in zeros:
-            yield f"{name} = {_array(values)}"
-    if zeros:
-        yield f"all zeros: {', '.join(zeros)}"
-
-
-def _array(values: Any) -> str:
-    """Write nested lists of numbers on one line; of many numbers those that are not 0."""
-    shape, entries = _entries(values)
-    if len(entries) <= _FEW:
-        return _nested(values)
-    present = {index: value for index, value in entries.items() if value != 0}
-    if len(present) > _FEW:
-        return f"{' x '.join(map(str, shape))} numbers; --json lists them"
-    known = ", ".join(f"{list(index)}: {value:g}" for index, value in present.items())
-    return f"{' x '.join(map(str, shape))} zeros but for {known or 'none'}"
-
-
-def _nested(values: Any) -> str:
-    if isinstance(values, list):
-        return f"[{', '.join(map(_nested, values))}]"
-    return f"{values:.6g}" if isinstance(values, float) else str(values)
-
-
-def _entries(values: Any) -> tuple[tuple[int, ...], dict[tuple[int, ...], float]]:
-    """Return the shape of nested lists, and every number by its index."""
-    if not isinstance(values, list):
-        return (), {(): values}
-    inner = [_entries(value) for value in values]
-    shape = (len(values), *(inner[0][0] if inner else ()))
-    return shape, {
-        (k, *index): v for k, (_, found) in enumerate(inner) for index, v in found.items()
-    }
+        yield from example_lines(verdict.counterexample)
 
 
 def _make_table(*headings: str) -> Table:
