@@ -28,6 +28,7 @@ def parametrize_with_statements(
     example: Inputs,
     statements: Iterable[str] | None = None,
     output: int | str | None = None,
+    until: str | None = None,
     data: Inputs | None = None,
     effort: Effort = "quick",
     seed: int = 0,
@@ -44,6 +45,7 @@ def parametrize_with_statements(
         example: Inputs of the shape to be used, as for :func:`check`.
         statements: Identifiers or prefixes; all if None.
         output: As for :func:`check`.
+        until: As for :func:`check`.
         data: As for :func:`check`.
         effort: As for :func:`check`.
         seed: As for :func:`check`.
@@ -71,6 +73,7 @@ def parametrize_with_statements(
                 example,
                 [statement],
                 output=output,
+                until=until,
                 name=name,
                 data=data,
                 effort=effort,

@@ -125,8 +125,13 @@ def test_a_suite_fails_with_the_example_and_the_line(false: Statement) -> None:
 
 def test_the_options_are_those_of_check(monkeypatch: pytest.MonkeyPatch) -> None:
     class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.ReLU()
+
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"gelu": nn.functional.gelu(x), "relu": torch.relu(x)}
+            first = self.first(x)
+            return {"gelu": nn.functional.gelu(first), "relu": first}
 
     def called(**options: Any) -> None:
         mark: Any = parametrize_with_statements(
@@ -135,6 +140,7 @@ def test_the_options_are_those_of_check(monkeypatch: pytest.MonkeyPatch) -> None
         mark.mark.args[1][0].values[0]()
 
     called(output="relu", data=2 * X, seed=3, effort="default")
+    called(output="gelu", until="first")
     with pytest.raises(pytest.skip.Exception, match=r"UNSUPPORTED: .*aten\.gelu"):
         called(output="gelu")
     with pytest.raises(rl.InputError, match="data"):
