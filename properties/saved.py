@@ -304,9 +304,9 @@ def module_of(module: nn.Module) -> dict[str, Any]:
     output: int | str | None = None
     until: str | None = None
     if isinstance(inner, Until):
-        inner, until = inner.network, inner.target
+        until, inner = inner.target, inner.network
     if isinstance(inner, OneTensor):
-        inner, several, output = inner.network, inner.shapes, inner.output
+        several, output, inner = inner.shapes, inner.output, inner.network
     if several is not None:
         is_named = isinstance(several, Mapping)
         several = {k: [*v] for k, v in several.items()} if is_named else [[*v] for v in several]
