@@ -87,11 +87,16 @@ def test_gates_that_are_not_hard_are_numbers() -> None:
     assert saved._hard_as_bits(soft.round()).dtype is torch.bool
 
 
-def test_smaller_is_fewer_numbers_then_more_zeros_then_more_integers() -> None:
+def test_smaller_is_fewer_numbers_then_more_zeros_then_more_integers(
+    tmp_path: Path, found: tuple[Trial, Judgement]
+) -> None:
     x, weight = torch.tensor([[1.0, 0.5]]), torch.tensor([0.0, 2.0])
     assert saved._size([x, weight]) == (4, 3, 1)
-    sizes = [(4, 4, 0), (4, 3, 1), (4, 3, 0), (3, 3, 3)]
-    assert sorted(sizes) == sizes[::-1]
+    record = write(tmp_path, found).record
+    for larger, smaller in (((4, 4, 0), (4, 3, 1)), ((4, 3, 1), (4, 3, 0)), ((4, 3, 0), (3, 3, 3))):
+        one = saved.Saved(tmp_path / "a.json", replace(record, size=larger))
+        other = saved.Saved(tmp_path / "b.json", replace(record, size=smaller))
+        assert min(one, other, key=lambda each: each.order) is other
 
 
 def test_a_file_that_cannot_be_used_is_named_in_one_line(
