@@ -13,6 +13,7 @@ import torch
 from cli_specimens import run
 from safetensors.torch import save_file
 
+from reluctant import targets
 from reluctant.properties import catalogue, conjectures
 from reluctant.properties.families import FAMILIES
 from reluctant.theory.example_lines import array_line, example_lines
@@ -209,3 +210,9 @@ def test_what_refutes_a_conjecture_is_shown_again_on_the_network_built_again(
     action, file = shlex.split(line)[1:3]
     result = run(action, file)
     assert result.exit_code == 2 and "name the file of its conjecture" in result.stderr
+    result = run(action, file, "claims.py", "--device", "cuda")
+    assert result.exit_code == 2 and "on the cpu; leave out --device cuda" in result.stderr
+    claims = targets.load_conjectures("claims.py")
+    monkeypatch.setattr(catalogue, "statements", lambda: claims)
+    result = run(action, file, "claims.py")
+    assert result.exit_code == 2 and "is built from the file" in result.stderr

@@ -10,6 +10,7 @@ import typer
 from reluctant.destinations import STDOUT, Form, conclude, ensure_writable, talk_on_stderr
 from reluctant.options import JsonPath, MarkdownPath
 from reluctant.terminal import answering
+from reluctant.theory.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,10 +39,16 @@ def replay(
     documents: dict[Form, Path | None] = {"json": json_path, "markdown": markdown_path}
     ensure_writable(*documents.values())
     from reluctant import targets
-    from reluctant.properties import replaying, saved
+    from reluctant.properties import catalogue, replaying, saved
 
     known = saved.read(path.with_suffix(".json"))
     is_drawn = "family" in known.record.network
+    is_known = any(each.id == known.record.statement for each in catalogue.statements())
+    if is_drawn and ((target and is_known) or device):
+        raise InputError(
+            f"the network of {known.path} is built from the file, on the cpu; leave out "
+            f"{f'--device {device}' if device else target}"
+        )
     with talk_on_stderr(STDOUT in documents.values()):
         module = None if is_drawn or target is None else _network(known, target, device)
         claims = targets.load_conjectures(target) if is_drawn and target is not None else ()
