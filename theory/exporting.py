@@ -86,7 +86,7 @@ def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             if _mutates_a_view(exported.graph):
                 exported = exported.run_decompositions({})
     except Exception as error:
-        where = user_frame(error)
+        where = user_frame(error) or (f"after {finished[0]}: " if finished else "")
         reason = (
             "the forward branches on the values of its data (an if, a while or a size that they "
             "decide), so it is no path network; use torch.where or gates"

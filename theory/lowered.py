@@ -152,6 +152,13 @@ class Call:
         value = self.node.meta.get("val")
         return not isinstance(value, Tensor) or value.is_floating_point()
 
+    @property
+    def is_random(self) -> bool:
+        """Tell whether the operation draws numbers, as a dropout does unless it is in evaluation."""
+        is_off = any(self.arguments.get(name) is False for name in ("train", "training"))
+        tags = getattr(self.node.target, "tags", ())
+        return torch.Tag.nondeterministic_seeded in tags and not is_off
+
     def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
 

@@ -234,6 +234,11 @@ class Lowering:
                 is_final = argument.is_final or known is not None or not call.is_floating
                 return argument if is_final else self._foreign(call)
         carries = any(isinstance(a, Path | Mask) for a in arguments)
+        if call.is_random and not (carries and known):
+            why = (
+                "it draws at random, so that every run has another output; draw before, and keep it"
+            )
+            return Unreadable(self.refuse(call, why), is_final=True)
         if not carries and call.operation not in CREATORS and not self._feeds_a_constant(call):
             return self.static(call)
         if known is None:

@@ -321,15 +321,17 @@ def multiplied_by_mask(
         turned: True if the gates are open where the mask is not.
     """
     shape, name = value.shape, mask.graph_node
+    for held in (n.meta["val"] for n in call.node.all_input_nodes if n.name == name):
+        if held.ndim != len(shape) + 1 or held.shape[0] != lower.batch:
+            raise lower.refuse(call, "its gates have no axis that counts the examples")
     own = mask.follows and mask.source is not None and mask.source == value.node
     if own and mask.sign and (mask.sign in ("gt", "ge")) != turned:
         return stepped(lower, call, value, mask)
 
     def probe(values: Mapping[str, Any]) -> Tensor:
         gates = values[name]
-        lead = gates if gates.ndim == len(shape) + 1 else gates[None]
-        lead = lead.logical_not() if turned else lead
-        return lead.expand(-1, *shape).detach()  # type: ignore[no-any-return]
+        open_ = gates.logical_not() if turned else gates
+        return open_.expand(-1, *shape).detach()  # type: ignore[no-any-return]
 
     return lower.gate(
         call,

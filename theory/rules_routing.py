@@ -125,6 +125,8 @@ def _batch_after(lower: Lowering, call: Call, path: Path) -> int | None:
     "aten.movedim.int",
     "aten.movedim.intlist",
     "aten.moveaxis.int",
+    "aten.numpy_T.default",
+    "aten.mT.default",
     "aten.t.default",
     "aten.swapaxes.default",
 )
@@ -275,6 +277,8 @@ def _roll(lower: Lowering, call: Call) -> Lowered:
     if isinstance(call["self"], Mask):
         return mask_of(call, [call["self"]])
     path = lower.path(call, call["self"])
+    if not call["dims"]:
+        raise lower.refuse(call, "it mixes the examples of a batch; name the dims to roll along")
     axes = [path.axis(d) + 1 for d in call["dims"]]
     return lower.reindex(call, [path], lambda ts: ts[0].roll(call["shifts"], axes))
 

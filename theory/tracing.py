@@ -115,6 +115,8 @@ def _read(
         exported = export(whole(copied), example)
     net, lower = _lower(module, whole(copied), exported, example)
     check_weights(net)
+    _check_changed_buffers(exported, net)
+    _check_gates(net, example)
     _check_reading(net, example, eager, lower.borrowed.values())
     return net, exported, lower
 
@@ -293,6 +295,49 @@ def _check_borrowed(
             parameter.add_(drawn(parameter))
     x = drawn(torch.empty(program.example_shape, dtype=program.dtype, device=program.device))
     _check_reading(net, x, run_once(twin(net.module), x.clone()), lower.borrowed.values())
+
+
+def _check_changed_buffers(exported: torch.export.ExportedProgram, net: PathNetwork) -> None:
+    """Raise if the output depends on a buffer that every run changes."""
+    changed = set(exported.graph_signature.buffers_to_mutate.values())
+    held = {n: b for n, b in exported.graph_signature.inputs_to_buffers.items() if b in changed}
+    nodes = {node.name: node for node in exported.graph.nodes}
+    todo, seen = [nodes[net.program.output]], set[fx.Node]()
+    while todo:
+        node = todo.pop()
+        if node.name in held:
+            user = next(user for user in node.users if user in seen)
+            raise UnsupportedOperation(
+                f"{_place(user)}: {user.target} reads the buffer {held[node.name]}, which every run "
+                "changes, so that no two runs have the same output; hold it constant",
+                operation=str(user.target),
+                where=_place(user),
+                node=user.name,
+            )
+        if node not in seen:
+            seen.add(node)
+            todo.extend(node.all_input_nodes)
+
+
+def _check_gates(net: PathNetwork, example: Tensor) -> None:
+    """Raise if gates of the first example change with the others, as far as one run can tell."""
+    made = [
+        g for g, layer in enumerate(net.gate_layers) if layer.kind == "mask" and not layer.moves
+    ]
+    if not made or len(example) == 1:
+        return
+    others = torch.cat([example[:1], -2.0 * example[1:] - 1.0])
+    graph = net.program.graph
+    gates, again = net.program.run(example).gates, net.program.run(others).gates
+    for g in made:
+        layer = net.gate_layers[g]
+        if not torch.equal(gates[g][:1], again[g][:1]):
+            raise UnsupportedOperation(
+                f"{layer.place}: the gates of {layer.name} at one example depend on the other examples "
+                "of the batch; make them of each example by itself",
+                operation=next(str(n.target) for n in graph.nodes if n.name == layer.name),
+                where=layer.place,
+            )
 
 
 def _check_reading(
