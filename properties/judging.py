@@ -82,11 +82,7 @@ def judge(
         if not unmet:
             raise
         why = first_line(error)[:-1] if str(error).strip() else "what it claims is not defined"
-        return Judgement(
-            Outcome.NOT_IMPLIED,
-            unmet=unmet,
-            reason=f"the conclusion cannot be measured: {why}",
-        )
+        return Judgement(Outcome.NOT_IMPLIED, unmet=unmet, reason=why)
     if unmet:
         return Judgement(Outcome.NOT_IMPLIED, comparisons, unmet)
     failed = next((c for c in comparisons if not c.holds), None)

@@ -149,7 +149,9 @@ def activity(
     """
 
     def bounded(t: Tensor) -> Tensor:
-        return t / t.detach().amax().clamp(min=1e-300) if t.numel() else t
+        largest = t.detach().amax() if t.numel() else t.new_zeros(())
+        # What no path reaches stays 0: divided by next to nothing, it would have the slope 0 · ∞.
+        return t / largest.clamp(min=1e-300) if largest > 0 else t
 
     shut = [g.abs() for g in gates]
     return net.forward(

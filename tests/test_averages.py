@@ -212,3 +212,15 @@ def test_a_deep_network_does_not_overflow_the_search_for_live_weights() -> None:
     x = torch.randn(2, 300, generator=seeded(), dtype=torch.float64)
     entries = weight_entries(Trial(module, x, seeded()), 1.0)
     assert len(entries.signed) == 150 * 300**2 + 300
+
+
+def test_a_branch_whose_gates_are_all_off_hides_no_weight() -> None:
+    """Found on a trained network: 0 / 0 made the weights before the branch look dead."""
+    network = make_residual(2, 2, generator=seeded(3), block_layers=2, dtype=torch.float64)
+    x = torch.tensor([[1.0, -2.0], [3.0, 1.0], [2.0, 5.0]], dtype=torch.float64)  # all sums exact
+    trial = Trial(network, x, seeded())
+    for shut in trial.net.value_gates:
+        gates = [torch.zeros_like(g) if k == shut else g for k, g in enumerate(trial.gates)]
+        expected = ntk_law(trial.net, x, variance=4.0, gates=(gates, gates))
+        average = tangent_average(trial, 2.0, gates=gates)
+        assert torch.equal(average.mean, expected)

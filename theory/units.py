@@ -90,7 +90,7 @@ def _units(
     if len(found[node.weight].sites) > 1:
         return f"{name} acts at several places"
     if present[operand].data is not None:
-        return f"{name} reads the data beside units"
+        return f"{name} reads data or constants beside units"
     for k in (node.weight, *terms):
         if net.weights[k].parameter < 0:  # nothing to move them in
             return f"{net.weights[k].name} is computed from parameters"

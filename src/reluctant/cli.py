@@ -21,14 +21,19 @@ from reluctant.destinations import (
 )
 from reluctant.options import (
     Counterexamples,
+    Data,
     Effort,
     JsonPath,
+    Limit,
     MarkdownPath,
+    Mean,
     Names,
     Output,
+    Resize,
     RunProfile,
     SearchProfile,
     Size,
+    Std,
     Strict,
     Until,
     Workers,
@@ -144,25 +149,11 @@ def check(
         Path | None,
         typer.Option(metavar="FILE", help="Weights: .safetensors, or a saved state dict."),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="Inputs to check on: .npz (the array x, or the only one), .npy, or a folder of images.",
-        ),
-    ] = None,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Bring images of other sizes to that of the input.")
-    ] = False,
-    mean: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="Taken off images with values in [0, 1].")
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="What they are divided by.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most so many of the data; 256 images if left out.")
-    ] = None,
+    data: Data = None,
+    resize: Resize = False,
+    mean: Mean = None,
+    std: Std = None,
+    limit: Limit = None,
     device: Annotated[str, typer.Option(help="Where to run the network, such as cuda.")] = "cpu",
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, inputs and draws.")

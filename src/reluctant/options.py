@@ -68,3 +68,20 @@ Until = Annotated[
         metavar="PART", help="Only as far as a module, such as features.7, or a node, %relu_1."
     ),
 ]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Inputs to check on: .npz (the array x, or the only one), .npy, or a folder of images.",
+    ),
+]
+Resize = Annotated[
+    bool, typer.Option("--resize", help="Bring images of other sizes to that of the input.")
+]
+Mean = Annotated[
+    str | None, typer.Option(metavar="A,B,C", help="Taken off images with values in [0, 1].")
+]
+Std = Annotated[str | None, typer.Option(metavar="A,B,C", help="What they are divided by.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="At most so many of the data; 256 images if left out.")
+]

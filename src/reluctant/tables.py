@@ -285,7 +285,9 @@ def reasons(verdict: Verdict) -> Iterator[str]:
     if verdict.outcome is Outcome.NOT_IMPLIED and verdict.unmet:
         for unmet in verdict.unmet:
             place = f" ({unmet.where})" if unmet.where else ""
-            yield f"not {unmet.hypothesis}: {unmet.reason}{place}"
+            name = unmet.hypothesis
+            lacks = f"unmet, {name}" if name.startswith("no ") else f"not {name}"
+            yield f"{lacks}: {unmet.reason}{place}"
     else:
         yield verdict.reason
     if verdict.outcome is Outcome.REFUTED and verdict.measured is not None:
