@@ -111,6 +111,7 @@ def ensure_refused(action: Callable[[], object], said: str, owner: str, group: s
     [
         ("IT = 1 / 0", "raised ZeroDivisionError when it was loaded: "),
         ("import sys; sys.exit(3)", "raised SystemExit when it was loaded: "),
+        ("IT = (", "raised SyntaxError when it was loaded: '(' was never closed"),
         ("IF = 1", "raised AttributeError when it was loaded: "),
         ("IT = 5", "raised TypeError when its statements were asked for: 'int' object is not iter"),
         ("def IT(x): return make()", "raised TypeError when its statements were asked for: "),

@@ -13,7 +13,7 @@ _FOREIGN = (
     str(Path(__file__).parent),
     *(
         f"{sysconfig.get_paths()['stdlib']}/{name}"
-        for name in ("contextlib", "copy", "functools", "typing")
+        for name in ("contextlib", "copy", "functools", "importlib", "typing")
     ),
     "<",
 )
