@@ -13,8 +13,8 @@ from reluctant.reports.experiment import Experiment, Profile, Progress, RunFaile
 from reluctant.reports.provenance import hardware, versions
 from reluctant.reports.records import PROFILES, Gap, Record, Store, writable_folder
 from reluctant.reports.registry import experiment as experiment_named
-from reluctant.reports.tasks import finished
 from reluctant.theory.errors import InputError
+from reluctant.theory.tasks import finished
 
 try:
     import fcntl

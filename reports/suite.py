@@ -9,8 +9,8 @@ from typing import Final
 
 from reluctant.reports.experiment import Profile, Progress
 from reluctant.reports.provenance import code_digest
-from reluctant.reports.tasks import finished
 from reluctant.theory.errors import InputError
+from reluctant.theory.tasks import finished
 from reluctant.theory.verdicts import Report
 
 #: How hard the statements are tried under each profile of the report.

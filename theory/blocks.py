@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reluctant.theory.errors import InputError
 from reluctant.theory.images import Image, Origin, images, origins
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Gates, Reindex, Sum, Weighted
@@ -21,11 +22,16 @@ from reluctant.theory.operators import Bias, Dense
 from reluctant.theory.propagation import Plan, balanced, make_plan, propagate, read
 from reluctant.theory.readings import Reading
 from reluctant.theory.recording import network_at, record
+from reluctant.theory.structure import dense_chain
+from reluctant.theory.tasks import in_threads
 from reluctant.theory.variances import Variance, variances_of
+
+Normalisation = Literal["none", "trace", "width", "gates"]
 
 MEMORY = 1 << 31  # bytes beside the result
 _MIRRORED = 512  # rows that are mirrored at once
 _TILE_BYTES = 1 << 22  # of one kernel: a few of them stay in a processor's cache
+_MOST_PAIRS = 1 << 18  # of a tile, so that there are several for the threads of a small kernel
 _DEVICE_TILE_BYTES = 1 << 28
 
 
@@ -40,15 +46,17 @@ class _Examples:
     options: Mapping[str, Any]
     held: int
     _cache: OrderedDict[int, dict[int, Reading]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def readings(self, plan: Plan, start: int) -> dict[int, Reading]:
-        if start not in self._cache:
-            while len(self._cache) >= self.held:
-                self._cache.popitem(last=False)
-            x = self.x[start : start + self.size]
-            self._cache[start] = read(plan, x, self._gates(x, start), **self.options)
-        self._cache.move_to_end(start)
-        return self._cache[start]
+        with self._lock:
+            if start not in self._cache:
+                while len(self._cache) >= self.held:
+                    self._cache.popitem(last=False)
+                x = self.x[start : start + self.size]
+                self._cache[start] = read(plan, x, self._gates(x, start), **self.options)
+            self._cache.move_to_end(start)
+            return self._cache[start]
 
     def _gates(self, x: Tensor, start: int) -> Gates:
         if self.given is None:
@@ -74,6 +82,7 @@ class Law:
         tangent: True for the derivatives.
         dtype: Type in which is computed.
         tile: Numbers of first and second examples that are propagated at once.
+        factor: What the kernel of each output is multiplied by, shape (outputs,), float64.
     """
 
     plan: Plan
@@ -83,6 +92,7 @@ class Law:
     tangent: bool
     dtype: torch.dtype
     tile: tuple[int, int]
+    factor: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,20 +119,10 @@ class Law:
         rows = self.left.readings(self.plan, i)
         columns = rows if self.left is self.right and i == j else self.right.readings(self.plan, j)
         n, m = out.shape[:2]
-        scale = 2.0 ** self.plan.exponents.get(None, 0)
 
         def compute(a: int, b: int) -> None:
             picked = slice(a, min(a + self.tile[0], n)), slice(b, min(b + self.tile[1], m))
-            part = propagate(
-                self.plan,
-                {s: reading.of(picked[0]) for s, reading in rows.items()},
-                {s: reading.of(picked[1]) for s, reading in columns.items()},
-                self.z,
-                tangent=self.tangent,
-                dtype=self.dtype,
-            ).movedim(0, -1)
-            part = part.to(out.dtype).mul_(scale) if scale != 1.0 else part
-            out[picked] = part
+            out[picked] = self._tile(rows, columns, *picked)
 
         places = [
             (a, b)
@@ -133,6 +133,39 @@ class Law:
         in_threads(compute, places, self.plan.net.program.device)
         if rows is columns:
             mirror(out)
+
+    def _tile(
+        self, rows: Mapping[int, Reading], columns: Mapping[int, Reading], i: slice, j: slice
+    ) -> Tensor:
+        part = propagate(
+            self.plan,
+            {site: reading.of(i) for site, reading in rows.items()},
+            {site: reading.of(j) for site, reading in columns.items()},
+            self.z,
+            tangent=self.tangent,
+            dtype=self.dtype,
+        )
+        scale = self.factor * 2.0 ** self.plan.exponents.get(None, 0)
+        if bool((scale != 1.0).any()):
+            part.mul_(scale.to(part)[:, None, None])
+        return part.movedim(0, -1)
+
+    def trace(self) -> Tensor:
+        """Return the sum of the diagonal of the symmetric kernel, shape (outputs,), float64.
+
+        Cost:
+            One tile for every few examples.
+        """
+        step = self.tile[0]
+        sums: list[Tensor] = []
+        for start in self.left.starts():
+            rows = self.left.readings(self.plan, start)
+            count = min(self.left.size, len(self.left.x) - start)
+            for a in range(0, count, step):
+                picked = slice(a, min(a + step, count))
+                found = self._tile(rows, rows, picked, picked)
+                sums.append(found.diagonal(dim1=0, dim2=1).double().sum(-1))
+        return torch.stack(sums).sum(0)
 
 
 def mirror(kernel: Tensor) -> None:
@@ -146,25 +179,6 @@ def mirror(kernel: Tensor) -> None:
         kernel[start:stop, start:stop] = whole.movedim((-2, -1), (0, 1))
 
 
-def in_threads(
-    work: Callable[[int, int], None], places: Sequence[tuple[int, int]], device: torch.device
-) -> None:
-    """Do some work at all places, on a CPU in as many threads as torch uses, one thread each."""
-    threads = min(torch.get_num_threads(), len(places)) if device.type == "cpu" else 1
-    if threads < 2:
-        for place in places:
-            work(*place)
-        return
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        for done in [pool.submit(work, *place) for place in places]:
-            done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
 def make_law(
     net: PathNetwork,
     x: Tensor,
@@ -176,10 +190,29 @@ def make_law(
     gates: tuple[Gates, Gates] | None = None,
     tangent: bool = False,
     magnitudes: bool = False,
+    normalise: Normalisation = "none",
     dtype: torch.dtype = torch.float64,
     memory: int = MEMORY,
+    block: int | None = None,
 ) -> Law:
-    r"""Prepare the computation of :func:`law`; arguments and errors are its own."""
+    r"""Prepare the computation of :func:`law`; arguments and errors are its own.
+
+    Blocks have as many examples as the memory allows, or ``block`` if that is less.
+    """
+    if normalise not in get_args(Normalisation):
+        raise InputError(
+            f"normalise must be one of {', '.join(get_args(Normalisation))}, got {normalise!r}"
+        )
+    if normalise == "trace" and y is not None:
+        raise InputError(
+            "normalise='trace' needs the square kernel: leave y out, or divide by a trace of your choice"
+        )
+    if normalise == "gates":
+        if dense_chain(net) is None:
+            raise InputError(
+                "normalise='gates' is defined for fully connected chains only; use 'none', 'trace' or 'width'"
+            )
+        sources = False
     variances = variances_of(net, variance)
     found = origins(net)
     structure = _structure(net, found, sources)
@@ -187,7 +220,13 @@ def make_law(
     plan = make_plan(net, found, chosen, structure)
     z = {k: variances[net.weights[k].name] for k in plan.order}
     size = max(1, int(memory / 8 / _example_bytes(structure, dtype)))
-    options = {"sources": sources, "magnitudes": magnitudes, "dtype": dtype}
+    size = size if block is None else min(size, block)
+    options = {
+        "sources": sources,
+        "magnitudes": magnitudes,
+        "gram": normalise != "gates",
+        "dtype": dtype,
+    }
 
     def examples(t: Tensor, given: Gates | None) -> _Examples:
         return _Examples(network_at(net, t), t, given, min(size, len(t)), options, held=2)
@@ -199,7 +238,14 @@ def make_law(
         largest = int(x[: left.size].flatten(1).abs().sum(1).argmax())
         one = {s: reading.of(slice(largest, largest + 1)) for s, reading in first.items()}
         plan = balanced(plan, one, z)
-    return Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype))
+    factor = torch.ones(len(chosen), dtype=torch.float64, device=x.device)
+    made = Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype), factor)
+    if normalise == "trace":
+        return replace(made, factor=1.0 / made.trace())
+    if normalise in ("width", "gates"):
+        rows = [n.operator.rows for n in net.weighted if not isinstance(n.operator, Bias)]
+        return replace(made, factor=factor / math.prod(map(float, rows[:-1])))
+    return made
 
 
 def law(
@@ -213,6 +259,7 @@ def law(
     gates: tuple[Gates, Gates] | None = None,
     tangent: bool = False,
     magnitudes: bool = False,
+    normalise: Normalisation = "none",
     dtype: torch.dtype = torch.float64,
     memory: int = MEMORY,
 ) -> Float[Tensor, "n m *outputs"]:
@@ -228,6 +275,7 @@ def law(
         gates: Gates of x and of y in place of the recorded ones.
         tangent: True for :math:`\sum_l \partial H / \partial z_l`.
         magnitudes: True takes data, gates and constants in absolute value, for error bounds.
+        normalise: What the kernel is divided by, see :func:`~reluctant.theory.kernels.npk`.
         dtype: Type in which is computed and returned. Products of gates that are small integers
             are exact in any; kernels are kept near 1 by powers of 2 on the way.
         memory: Bytes that may be used beside the result.
@@ -237,7 +285,7 @@ def law(
 
     Raises:
         NotIdentified: If paths through different units share their weights.
-        InputError: If inputs, variances or the output do not fit.
+        InputError: If inputs, variances, the output or the normalisation do not fit.
 
     Cost:
         Examples are read in blocks, and propagated in tiles that fit a processor's cache.
@@ -252,6 +300,7 @@ def law(
         gates=gates,
         tangent=tangent,
         magnitudes=magnitudes,
+        normalise=normalise,
         dtype=dtype,
         memory=memory,
     )
@@ -298,8 +347,8 @@ def _tile(plan: Plan, dtype: torch.dtype) -> tuple[int, int]:
     largest = max([largest, *(p.slots**2 for p in plan.patterns[-1].values())])
     budget = _TILE_BYTES if plan.net.program.device.type == "cpu" else _DEVICE_TILE_BYTES
     pairs = max(1, budget // (dtype.itemsize * largest))
-    rows = math.isqrt(pairs)
-    return rows, pairs // rows
+    rows = math.isqrt(min(pairs, _MOST_PAIRS))
+    return rows, min(pairs, _MOST_PAIRS) // rows
 
 
 def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:

@@ -8,25 +8,17 @@ Everything is float64, or float32 where that is asked for: products of 0/1 gates
 
 from __future__ import annotations
 
-import math
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reluctant.theory.blocks import MEMORY, law
-from reluctant.theory.contractions import overlaps
+from reluctant.theory.blocks import MEMORY, Normalisation, law
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates, Sum, Weighted
-from reluctant.theory.operators import Bias
-from reluctant.theory.readings import compact
-from reluctant.theory.recording import network_at, record
-from reluctant.theory.structure import dense_chain
+from reluctant.theory.recording import network_at
 from reluctant.theory.variances import Variance
 
-Normalisation = Literal["none", "trace", "width", "gates"]
 _SMALLER = "scale the inputs or the weights (their variance) down"
 
 
@@ -99,38 +91,22 @@ def npk(
         npf, definition 4 and section 4; convolution and skips: dlgn, section 4.
     """
     net = network_at(module, x)
-    if normalise == "gates":
-        return _gate_overlap(net, x, y, gates, dtype)
-    kernel = _within_range(
-        law(
-            net,
-            x,
-            y,
-            sources=sources,
-            output=output,
-            gates=gates,
-            dtype=dtype,
-            memory=memory,
-        ),
+    kernel = law(
+        net,
+        x,
+        y,
+        sources=sources,
+        output=output,
+        gates=gates,
+        normalise=normalise,
+        dtype=dtype,
+        memory=memory,
+    )
+    return _within_range(
+        kernel,
         "the neural path kernel",
         "scale the inputs down, or take nngp_law with a variance below 1, as smaller weights have",
     )
-    if normalise == "none":
-        return kernel
-    if normalise == "trace":
-        if y is not None:
-            raise InputError(
-                "normalise='trace' needs the square kernel: leave y out, or divide by a trace of your choice"
-            )
-        return kernel / torch.diagonal(kernel, dim1=0, dim2=1).sum(-1)
-    if normalise == "width":
-        widths = [
-            float(node.operator.rows)
-            for node in net.weighted
-            if not isinstance(node.operator, Bias)
-        ]
-        return kernel / math.prod(widths[:-1])
-    raise InputError(f"normalise must be 'none', 'trace', 'width' or 'gates', got {normalise!r}")
 
 
 def nngp_law(
@@ -323,26 +299,4 @@ def kernel_work(net: PathNetwork) -> float:
             parts[i] = {node.weight}
         else:
             parts[i] = set().union(*(parts[k] for k in node.operands)) if node.operands else set()
-    return total
-
-
-def _gate_overlap(
-    net: PathNetwork,
-    x: Tensor,
-    y: Tensor | None,
-    given: tuple[Gates, Gates] | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    layers = dense_chain(net)
-    if layers is None:
-        raise InputError(
-            "normalise='gates' is defined for fully connected chains only; use 'none', 'trace' or 'width'"
-        )
-    mine = given[0] if given else record(net, x)
-    other = mine if y is None else (given[1] if given else record(net, y))
-    total = x.new_ones(x.shape[0], x.shape[0] if y is None else y.shape[0], dtype=dtype)
-    for g in layers.gates:
-        a, b = (compact(side[g].to(dtype).flatten(1)) for side in (mine, other))
-        product = overlaps(a[0][None], b[0][None], dtype)[0, :, 0]
-        total.mul_(product).mul_(a[1] * b[1] / mine[g][0].numel())
     return total

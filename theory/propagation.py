@@ -185,7 +185,14 @@ def _moved_positions(
 
 
 def read(
-    plan: Plan, x: Tensor, gates: Gates, *, sources: bool, magnitudes: bool, dtype: torch.dtype
+    plan: Plan,
+    x: Tensor,
+    gates: Gates,
+    *,
+    sources: bool,
+    magnitudes: bool,
+    gram: bool,
+    dtype: torch.dtype,
 ) -> dict[int, Reading]:
     r"""Return what every call site reads of some examples, by its node, and the output's at -1.
 
@@ -195,6 +202,7 @@ def read(
         gates: Recorded gates.
         sources: False leaves out biases and constants that are not inputs.
         magnitudes: True takes absolute values, for error bounds.
+        gram: False puts a single 1 in place of the data, so that their inner products are 1.
         dtype: Type of the factors that are no small integers.
     """
     sites = [s for k in plan.order for s in plan.sites[k] if s.operand >= 0]
@@ -216,7 +224,10 @@ def read(
             present[i] = Image(zeros)
     for site in sites:
         known = plan.patterns.setdefault(site.node, {})
-        found[site.node] = reading_of(present[site.operand], _arranged(site), plan.origins, known)
+        reading = reading_of(present[site.operand], _arranged(site), plan.origins, known)
+        if reading.data is not None and not gram:
+            reading = replace(reading, data=torch.ones_like(reading.data[..., :1]))
+        found[site.node] = reading
 
     def chosen(t: Tensor) -> Tensor:  # outputs as groups of one channel at one position
         flat = t.flatten(1) if t.ndim > 1 else t[:, None]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from reluctant.theory.inputs import check_example
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.operands import check_batch
+from reluctant.theory.tasks import in_threads
 from reluctant.theory.tracing import trace
 
 _RECORDED = 256  # examples whose gates are recorded at once
@@ -43,11 +44,13 @@ def record(net: PathNetwork, x: Tensor) -> list[Tensor]:
         One (n, \*shape) tensor a gate layer, as :meth:`PathNetwork.gates` returns them.
     """
     once = net.program.example_shape[0]
-    if len(x) == once:
-        return net.gates(x)
-    parts = []
-    for start in range(0, len(x), once):
-        some = x[start : start + once]
+    starts = range(0, len(x), once)
+    parts: list[list[Tensor]] = [[] for _ in starts]
+
+    def run(k: int) -> None:
+        some = x[starts[k] : starts[k] + once]
         missing = some[-1:].expand(once - len(some), *x.shape[1:])
-        parts.append([g[: len(some)] for g in net.gates(torch.cat([some, missing]))])
+        parts[k] = [g[: len(some)] for g in net.gates(torch.cat([some, missing]))]
+
+    in_threads(run, [(k,) for k in range(len(starts))], x.device)
     return [torch.cat(layer) for layer in zip(*parts, strict=True)]

@@ -328,7 +328,7 @@ def run(
 ) -> None:
     """Run one experiment; a killed run goes on where it was."""
     from reluctant.reports import runner
-    from reluctant.reports.tasks import processes
+    from reluctant.theory.tasks import processes
 
     with progress_bar() as progress:
         results = runner.run(
@@ -348,7 +348,7 @@ def report(
 ) -> None:
     """Run what is missing, then write the paper and the page."""
     from reluctant.reports.engine import write_report
-    from reluctant.reports.tasks import processes
+    from reluctant.theory.tasks import processes
 
     with progress_bar() as progress:
         files = write_report(output, profile.value, progress, workers=workers or processes())

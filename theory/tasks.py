@@ -1,0 +1,264 @@
+"""Independent pieces of work, done in this process, in several, or on a cluster.
+
+A piece computes with one thread wherever it runs, so that its result is the same. One that is lost
+because its process died is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import cloudpickle
+import joblib
+import numpy as np
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from torch import nn
+
+from reluctant.theory.errors import InputError, ReluctantError
+
+Result = TypeVar("Result")
+
+_MOST_DEATHS = 3  # rounds without a single result, after which the work itself is to blame
+_ANSWER = 30.0  # seconds in which a scheduler and its workers have to answer
+_AHEAD = 2  # pieces for each of a cluster's threads that are under way at once
+_HELD = 2  # opened parcels that a process keeps
+_opened: OrderedDict[str, Any] = OrderedDict()
+_opening = threading.Lock()
+
+
+def processes() -> int:
+    """Return how many processes keep this machine busy: one beside an accelerator, else its cores."""
+    return 1 if torch.cuda.is_available() else int(joblib.cpu_count())
+
+
+def finished(
+    work: Callable[..., Result],
+    arguments: Sequence[tuple[Any, ...]],
+    workers: int = 1,
+    *,
+    shared: tuple[Any, ...] = (),
+    scheduler: str | None = None,
+) -> Iterator[Result]:
+    """Yield the results of a function on each of its argument lists, as they come.
+
+    Args:
+        work: Function to call; where it runs elsewhere it travels by cloudpickle.
+        arguments: One tuple a call.
+        workers: Number of processes on this machine. With 1 all is done here, in order, and
+            lazily; with more, the order is that in which they finish.
+        shared: First arguments of every call; they travel once to each process.
+        scheduler: Address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``, whose workers do
+            all of it instead.
+
+    Raises:
+        InputError: If no scheduler answers, or Dask is not installed.
+        ReluctantError: If processes die again and again.
+    """
+    if scheduler is None and (workers == 1 or len(arguments) < 2):
+        yield from (_single_threaded(work, *shared, *each) for each in arguments)
+        return
+    left = dict(enumerate(arguments))
+    parcel = pack(shared)
+    deaths = 0
+    while left:
+        calls = list(left.items())
+        done = (
+            _on_cluster(work, parcel, calls, scheduler)
+            if scheduler is not None
+            else _in_processes(work, parcel, calls, workers)
+        )
+        try:
+            for index, result in done:
+                del left[index]
+                deaths = 0
+                yield result
+        except _Died as error:
+            deaths += 1
+            if deaths == _MOST_DEATHS:
+                raise ReluctantError(
+                    f"worker processes died {deaths} times without a result, each time on one of "
+                    f"the same {len(left)} pieces ({error}); they may want more memory than there is"
+                ) from error
+
+
+class _Died(Exception):
+    """Say that a process that had work is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Be objects on their way to other processes, which open them once.
+
+    Attributes:
+        digest: SHA-256 of the pickle.
+        pickle: Its bytes, as an array, which joblib hands over as a file.
+    """
+
+    digest: str
+    pickle: np.ndarray[Any, Any] = field(repr=False)
+
+
+def pack(things: tuple[Any, ...]) -> Parcel:
+    """Pack objects; classes of modules that others cannot import travel with their code."""
+    private = [sys.modules[name] for name in _modules_of(things) if not _is_importable(name)]
+    for module in private:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        pickled = cloudpickle.dumps(things)
+    finally:
+        for module in private:
+            cloudpickle.unregister_pickle_by_value(module)
+    blob = np.frombuffer(pickled, dtype=np.uint8)
+    return Parcel(hashlib.sha256(pickled).hexdigest(), blob)
+
+
+def unpack(parcel: Parcel) -> tuple[Any, ...]:
+    """Return the objects of a parcel, the same ones each time."""
+    with _opening:
+        if parcel.digest not in _opened:
+            while len(_opened) >= _HELD:
+                _opened.popitem(last=False)
+            _opened[parcel.digest] = cloudpickle.loads(parcel.pickle.tobytes())
+        found: tuple[Any, ...] = _opened[parcel.digest]
+        return found
+
+
+def _modules_of(things: Iterable[Any]) -> set[str]:
+    """Return the names of the Python modules that define the networks among some objects."""
+    networks = [getattr(thing, "module", thing) for thing in things]
+    return {
+        type(part).__module__
+        for network in networks
+        if isinstance(network, nn.Module)
+        for part in network.modules()
+    }
+
+
+def _is_importable(name: str) -> bool:
+    """Tell whether another process finds a module by its name."""
+    if name == "__main__":
+        return True  # cloudpickle does the right thing by itself
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _in_processes(
+    work: Callable[..., Result],
+    parcel: Parcel,
+    calls: Sequence[tuple[int, tuple[Any, ...]]],
+    workers: int,
+) -> Iterator[tuple[int, Result]]:
+    pool = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="all")
+    try:
+        yield from pool(
+            joblib.delayed(_numbered)(index, work, parcel, each) for index, each in calls
+        )
+    except TerminatedWorkerError as error:
+        raise _Died(str(error).partition("\n")[0]) from error
+
+
+def _on_cluster(
+    work: Callable[..., Result],
+    parcel: Parcel,
+    calls: Sequence[tuple[int, tuple[Any, ...]]],
+    scheduler: str,
+) -> Iterator[tuple[int, Result]]:
+    try:
+        from concurrent.futures import CancelledError
+
+        from distributed import Client, KilledWorker, as_completed
+    except ImportError as error:
+        raise InputError(
+            "a scheduler needs Dask; install it with pip install 'reluctant[dask]'"
+        ) from error
+    try:
+        client = Client(scheduler, timeout=_ANSWER, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler}; start one with `dask scheduler` and give "
+            "the address that it prints"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_ANSWER)
+        except TimeoutError as error:
+            raise InputError(
+                f"the scheduler at {scheduler} has no workers; start some with `dask worker {scheduler}`"
+            ) from error
+        threads = sum(client.nthreads().values())
+        (held,) = client.scatter([parcel], broadcast=True)
+        waiting = iter(calls)
+
+        def submit(call: tuple[int, tuple[Any, ...]]) -> Any:
+            index, each = call
+            return client.submit(_numbered, index, work, held, each, pure=False)
+
+        first = [submit(call) for call in itertools.islice(waiting, _AHEAD * threads)]
+        under_way = as_completed(first, loop=client.loop)
+        try:
+            for future in under_way:
+                yield future.result()
+                future.release()
+                following = next(waiting, None)
+                if following is not None:
+                    under_way.add(submit(following))
+        except (KilledWorker, CancelledError) as error:
+            raise _Died(str(error).partition("\n")[0]) from error
+
+
+def _numbered(
+    index: int, work: Callable[..., Result], parcel: Parcel, arguments: tuple[Any, ...]
+) -> tuple[int, Result]:
+    return index, _single_threaded(work, *unpack(parcel), *arguments)
+
+
+def _single_threaded(work: Callable[..., Result], *arguments: Any) -> Result:
+    with single_thread():
+        return work(*arguments)
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Let torch compute with one thread, and put its number back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_threads(
+    work: Callable[..., None], places: Sequence[tuple[int, ...]], device: torch.device
+) -> None:
+    """Do some work at all places, on a CPU in as many threads as torch uses.
+
+    Each piece computes with one thread, so that its result does not depend on their number.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    with single_thread() if device.type == "cpu" else nullcontext():
+        if threads < 2 or len(places) < 2:
+            for place in places:
+                work(*place)
+            return
+        pool = ThreadPoolExecutor(
+            min(threads, len(places)), initializer=torch.set_num_threads, initargs=(1,)
+        )
+        try:
+            for done in [pool.submit(work, *place) for place in places]:
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
