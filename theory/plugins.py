@@ -44,9 +44,9 @@ class Plugin:
     def raised(self, error: BaseException, when: str) -> InputError:
         """Return the error that says what its code raised, and where."""
         said = first_line(error).rstrip(".")
-        return self.refuse(
-            f"raised {type(error).__name__} {when}: {user_frame(error, _PACKAGE)}{said}"
-        )
+        # What is no Python names its own place, and was never run.
+        where = "" if isinstance(error, SyntaxError) else user_frame(error, _PACKAGE)
+        return self.refuse(f"raised {type(error).__name__} {when}: {where}{said}")
 
     def refuse(self, why: str) -> InputError:
         """Return the error that says what is wrong with it, and what to do."""
