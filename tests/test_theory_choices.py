@@ -19,6 +19,7 @@ from reluctant.properties.own_gates import following_gates
 from reluctant.properties.variances import AT_MOST_ONE
 from reluctant.theory import rules_choices
 from reluctant.theory.lowering import RULES
+from reluctant.theory.symmetry import ShiftSymmetry, shift_symmetry
 
 X = torch.tensor([[1.0, -2.0, 3.0], [0.0, 1.0, 2.0], [-1.0, 0.0, 1.0]], dtype=F64)
 Act = Callable[[Tensor], Tensor]
@@ -215,3 +216,21 @@ def _put_data(t: Tensor) -> Tensor:
 def test_a_choice_that_is_none_of_gates_is_refused_by_place(act: Act, why: str) -> None:
     with pytest.raises(rl.UnsupportedOperation, match=rf"test_theory_choices.py:\d+: .*({why})"):
         rl.trace(Acting(act), X)
+
+
+@pytest.mark.parametrize(("slope", "step"), [(0.0, 1), (0.5, 2)])
+def test_slopes_that_differ_from_place_to_place_break_shift_invariance(
+    slope: float, step: int
+) -> None:
+    class Striped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(1, 2, 1).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.conv(x)
+            even, odd = F.relu(h[..., ::2]), F.leaky_relu(h[..., 1::2], slope)
+            return torch.stack([even, odd], -1).flatten(-2).mean(-1)
+
+    found = shift_symmetry(rl.trace(Striped(), torch.ones(2, 1, 4, dtype=F64)))
+    assert isinstance(found, ShiftSymmetry) and found.steps == (step,)

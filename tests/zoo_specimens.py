@@ -264,6 +264,10 @@ STYLES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         ),
         (1, 3, 3),
     ),
+    "PReLU": (
+        nn.Sequential(nn.Conv2d(1, 2, 2), nn.PReLU(2), nn.Conv2d(2, 2, 2), nn.PReLU(), *_head(2)),
+        (1, 3, 3),
+    ),
     "ReLU6": (
         nn.Sequential(
             nn.Conv2d(1, 2, 2, bias=False),

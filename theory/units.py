@@ -112,13 +112,19 @@ def _keeps_units(net: PathNetwork, starts: list[int], end: int) -> bool:
         if not between:
             continue
         node = net.nodes[i]
-        if isinstance(node, Scale) and not bool((node.factor == node.factor.flatten()[0]).all()):
+        if isinstance(node, Scale) and not _is_one_number(node.factor):
             return False
-        if isinstance(node, Gate) and not net.gate_layers[node.gate].own:
-            return False
+        if isinstance(node, Gate):
+            layer = net.gate_layers[node.gate]
+            if not layer.own or not _is_one_number(layer.low()):  # slopes of their own
+                return False
         if isinstance(node, Constant) or not isinstance(node, Scale | Gate | Sum | Reindex):
             return False
     return True
+
+
+def _is_one_number(t: Tensor) -> bool:
+    return bool((t == t.flatten()[0]).all())
 
 
 def _columns(
