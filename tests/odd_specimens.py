@@ -25,6 +25,7 @@ class Odd(nn.Module):
         self.register_buffer("mask", torch.tensor([1.0, 0.0, 1.0, 1.0]))
         self.register_buffer("count", torch.zeros(()))
         self.calls, self.act = 0, act
+        self.count: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.act(self.first(x), self))  # type: ignore[no-any-return]
@@ -77,7 +78,7 @@ def _counted(h: Tensor, m: Odd) -> Tensor:
 
 
 def _counted_in_a_buffer(h: Tensor, m: Odd) -> Tensor:
-    m.count += 1
+    m.count.add_(1)
     return h * m.count
 
 
@@ -110,7 +111,7 @@ def _straight_through(h: Tensor, _: Odd) -> Tensor:
 
 def _unpooled(h: Tensor, _: Odd) -> Tensor:
     best, index = F.max_pool1d(h[:, None], 2, return_indices=True)
-    return F.max_unpool1d(best, index, 2)[:, 0]
+    return F.max_unpool1d(best, index, [2])[:, 0]
 
 
 class _Doubled(torch.autograd.Function):
@@ -255,7 +256,7 @@ def _pruned() -> nn.Module:
 
 def _hooked() -> nn.Module:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    net[1].register_forward_hook(lambda _m, _x, y: 3.0 * y)
+    net[1].register_forward_hook(lambda _m, _x, y: y * 3.0)
     return net
 
 
