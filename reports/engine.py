@@ -73,6 +73,7 @@ def write_report(
     published: Sequence[Path | str] = (),
     only: Sequence[str] | None = None,
     workers: int = 1,
+    scheduler: str | None = None,
     verify: Verify | None = None,
     statements: Sequence[StatementLike] | None = None,
     known: Mapping[str, Experiment[Any]] | None = None,
@@ -89,6 +90,8 @@ def write_report(
         published: Further folders of records to read.
         only: Names of the experiments to show; all if left out.
         workers: Number of processes that share the work; their number changes no result.
+        scheduler: Address of a Dask scheduler whose workers, which see the same folder, do the
+            experiments instead.
         verify: Reaches the verdicts on some statements; the property suite if left out.
         statements: The registry, if not the package's own.
         known: The experiments, if not the package's own.
@@ -105,7 +108,9 @@ def write_report(
     store = report_store(output, [Path(folder) for folder in published])
 
     shares = _Shares(progress, len(chosen))
-    gathered = [gather(e, profile, store, shares.part(i), workers) for i, e in enumerate(chosen)]
+    gathered = [
+        gather(e, profile, store, shares.part(i), workers, scheduler) for i, e in enumerate(chosen)
+    ]
     report = suite_report(
         [statement.id for statement in registry],
         profile,

@@ -72,6 +72,7 @@ def run(
     progress: Progress | None = None,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Results:
     """Run every configuration that has no record, and return all there is.
@@ -88,6 +89,8 @@ def run(
         progress: Told a configuration, the share of all costs that is done in thousandths, and
             a thousand.
         workers: Number of processes that share the work.
+        scheduler: Address of a Dask scheduler whose workers do it instead; they have to see the
+            same folder.
         clock: Seconds, for the records.
 
     Raises:
@@ -119,9 +122,11 @@ def run(
     ran = 0
     say()
     pieces = [(i, experiment, grid[i], drafts[i], store, clock) for i in missing]
-    for index, was_run, error in finished(_run_one, pieces, workers):
+    for index, was_run, error in finished(_run_one, pieces, workers, scheduler=scheduler):
         left -= costs[index]
         ran += was_run
+        if not error and scheduler is not None and not _is_done(store, drafts[index]):
+            error = f"its worker wrote no record in {store.folder}: do they see the same folder?"
         if error:
             errors[drafts[index].digest] = error
         say()

@@ -35,12 +35,14 @@ def gather(
     store: Store,
     progress: Progress | None,
     workers: int = 1,
+    scheduler: str | None = None,
 ) -> Gathered:
     """Run what is missing of an experiment; where all full records are at hand, take those."""
     full = collect(experiment, "full", store)
     if profile != "full" and full.records and not full.gaps:
         return Gathered(experiment, "full", full)
-    return Gathered(experiment, profile, run(experiment, profile, store, progress, workers=workers))
+    results = run(experiment, profile, store, progress, workers=workers, scheduler=scheduler)
+    return Gathered(experiment, profile, results)
 
 
 def make_sections(gathered: Sequence[Gathered]) -> tuple[tuple[Section, ...], tuple[str, ...]]:

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from reluctant.theory.statements import Mutant as Mutant
     from reluctant.theory.statements import Statement as Statement
     from reluctant.theory.statements import Trial as Trial
+    from reluctant.theory.streaming import KernelJob as KernelJob
+    from reluctant.theory.streaming import kernel_cost as kernel_cost
+    from reluctant.theory.streaming import write_kernel as write_kernel
     from reluctant.theory.tangents import ntk as ntk
     from reluctant.theory.tracing import trace as trace
     from reluctant.theory.verdicts import Counterexample as Counterexample
@@ -89,6 +92,9 @@ _HOMES = {
     "npk": "reluctant.theory.kernels",
     "ntk": "reluctant.theory.tangents",
     "ntk_law": "reluctant.theory.kernels",
+    "KernelJob": "reluctant.theory.streaming",
+    "kernel_cost": "reluctant.theory.streaming",
+    "write_kernel": "reluctant.theory.streaming",
     "nu": "reluctant.theory.measures",
     "one_tensor": "reluctant.theory.single",
     "paths": "reluctant.theory.paths",

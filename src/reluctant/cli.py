@@ -19,11 +19,14 @@ from reluctant.destinations import (
     exit_code,
     talk_on_stderr,
 )
+from reluctant.kernel_command import kernel
 from reluctant.options import (
     Counterexamples,
     Data,
+    Device,
     Effort,
     JsonPath,
+    KeepMode,
     Limit,
     MarkdownPath,
     Mean,
@@ -31,11 +34,15 @@ from reluctant.options import (
     Output,
     Resize,
     RunProfile,
+    Scheduler,
     SearchProfile,
+    Seed,
     Size,
     Std,
     Strict,
+    Target,
     Until,
+    Weights,
     Workers,
 )
 from reluctant.replays import counterexamples, replay
@@ -124,13 +131,7 @@ def statements(
 @app.command()
 @answering
 def check(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="PACKAGE.MODULE:FACTORY",
-            help="Your network: a class, a function or a module; or path/to/file.py:FACTORY.",
-        ),
-    ],
+    target: Target,
     shapes: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,24 +146,17 @@ def check(
     ] = None,
     until: Until = None,
     names: Names = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights: .safetensors, or a saved state dict."),
-    ] = None,
+    weights: Weights = None,
     data: Data = None,
     resize: Resize = False,
     mean: Mean = None,
     std: Std = None,
     limit: Limit = None,
-    device: Annotated[str, typer.Option(help="Where to run the network, such as cuda.")] = "cpu",
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, inputs and draws.")
-    ] = 0,
+    device: Device = "cpu",
+    seed: Seed = 0,
     effort: Annotated[Effort, typer.Option(help="How many examples to try.")] = Effort.DEFAULT,
     strict: Strict = False,
-    keep_mode: Annotated[
-        bool, typer.Option("--keep-mode", help="Do not put the network into evaluation mode.")
-    ] = False,
+    keep_mode: KeepMode = False,
     json_path: JsonPath = None,
     html_path: Annotated[
         Path | None,
@@ -325,6 +319,7 @@ def run(
     profile: Size = RunProfile.QUICK,
     output: Output = "out/report",
     workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run one experiment; a killed run goes on where it was."""
     from reluctant.reports import runner
@@ -332,7 +327,12 @@ def run(
 
     with progress_bar() as progress:
         results = runner.run(
-            experiment, profile.value, output, progress, workers=workers or processes()
+            experiment,
+            profile.value,
+            output,
+            progress,
+            workers=workers or processes(),
+            scheduler=scheduler,
         )
     typer.echo(f"{experiment}: {len(results.records)} records, {results.ran} of them run just now")
     for gap in results.gaps:
@@ -345,13 +345,20 @@ def report(
     profile: Size = RunProfile.QUICK,
     output: Output = "out/report",
     workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run what is missing, then write the paper and the page."""
     from reluctant.reports.engine import write_report
     from reluctant.theory.tasks import processes
 
     with progress_bar() as progress:
-        files = write_report(output, profile.value, progress, workers=workers or processes())
+        files = write_report(
+            output,
+            profile.value,
+            progress,
+            workers=workers or processes(),
+            scheduler=scheduler,
+        )
     for gap in files.gaps:
         typer.echo(f"missing: {gap}")
     typer.echo(f"paper  {files.paper}\npage   {files.page}")
@@ -372,7 +379,7 @@ def data() -> None:
     )
 
 
-for command in (replay, counterexamples, schema):
+for command in (kernel, replay, counterexamples, schema):
     app.command()(command)
 
 

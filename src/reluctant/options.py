@@ -85,3 +85,23 @@ Std = Annotated[str | None, typer.Option(metavar="A,B,C", help="What they are di
 Limit = Annotated[
     int | None, typer.Option(min=1, help="At most so many of the data; 256 images if left out.")
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Weights: .safetensors, or a saved state dict."),
+]
+Device = Annotated[str, typer.Option(help="Where to run the network, such as cuda.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of weights, inputs and draws.")]
+KeepMode = Annotated[
+    bool, typer.Option("--keep-mode", help="Do not put the network into evaluation mode.")
+]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="Your network: a class, a function or a module; or path/to/file.py:FACTORY.",
+    ),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do the work instead."),
+]
