@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import kernel_tolerance
 from reluctant.theory.kernels import npk
@@ -130,7 +131,7 @@ DENSE_CONCAT = Statement(
     sources=("dlgn, section 4 (DenseNet)",),
     hypotheses=(CONCATENATED, needs.BIAS_FREE),
     claim=kernels_of_branches_add,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("the last branch left out", {"total": _without_the_last}),
         Mutant("the first branch counted twice", {"total": _first_twice}),

@@ -117,11 +117,14 @@ def check(
             on_verdict(verdict)
 
     try:
+        if progress:
+            progress("the network is read", 0, len(chosen))
         net = trace(module, example)
         notes.extend(net.notes)
-        trials = Trials(module, example.detach(), data, effort, seed)
+        trials = Trials(net, example.detach(), data, effort, seed)
         found = found_of(net, trials.sample, seed)
-        large = at_full_size(net, example if trials.data is None else trials.data, seed)
+        given = example if trials.data is None else trials.data
+        large = at_full_size(net, given, seed, trials.limit)
         for k, statement in enumerate(chosen):
             if progress:
                 progress(statement.id, k, len(chosen))

@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from reluctant.properties import costs, shifts
 from reluctant.properties import hypotheses as needs
-from reluctant.properties import shifts
 from reluctant.properties.bounds import inner_product_bound, is_integral, output_tolerance
 from reluctant.properties.rotations import all_rotations, as_recorded, rotation_sum
 from reluctant.properties.shifts import Shift, kernel_bound, some, symmetry
@@ -161,7 +161,7 @@ ROTATION_SUM = Statement(
         needs.UNTIED,
     ),
     claim=kernel_is_a_sum_over_rotations,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("only r = 0", {"rotations": _only_none}),
         Mutant("1/n for 1/n²", {"factor": _once}),
@@ -214,7 +214,7 @@ INVARIANT = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
     claim=kernel_is_shift_invariant,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("gates recorded before the shift", {"gates": _of_the_unshifted}),
         Mutant("positions turned round", {"move": _mirrored}),
@@ -273,7 +273,7 @@ CONSTANT_INPUT = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.SHIFT_INVARIANT, shifts.SHARED_TIES, needs.GATED),
     claim=constant_input_keeps_the_invariance,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("a ramp as value input", {"value": _ramp}),
         Mutant("one position fed only", {"value": _one_position}),
@@ -333,7 +333,7 @@ MAX_POOL = Statement(
     sources=_SOURCES,
     hypotheses=(shifts.MAXIMISED, shifts.SHIFT_INVARIANT, needs.UNTIED),
     claim=maximum_is_shift_invariant,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("ties with the first winner", {"examples": _with_ties, "winners": first_winners}),
         Mutant("1/n², as for an average", {"factor": _squared}),

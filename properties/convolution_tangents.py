@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from reluctant.properties import costs, shifts
 from reluctant.properties import hypotheses as needs
-from reluctant.properties import shifts
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance
 from reluctant.properties.thinning import thinned
@@ -81,7 +81,7 @@ NTK = Statement(
     sources=("dlgn, on convolution with global pooling", "ckl, on convolution"),
     hypotheses=(shifts.AVERAGED, shifts.ALL_SHIFTS, needs.BIAS_FREE, needs.UNTIED),
     claim=tangent_kernel_is_proportional,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("d_fc left out", {"beta": _beta_of_convolutions}),
         Mutant("σ^(2d) for σ^(2(d−1))", {"beta": _beta_of_all_weights}),

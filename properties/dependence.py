@@ -15,7 +15,8 @@ from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average
 from reluctant.properties.thinning import Thinned, one_output
 from reluctant.properties.weights import Sigma, WeightEntries, evaluations, weight_entries
-from reluctant.theory.kernels import kernel_work, ntk_law
+from reluctant.theory.costs import kernel_work
+from reluctant.theory.kernels import ntk_law
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate
 from reluctant.theory.statements import CannotTry, Hypothesis, Trial
@@ -156,7 +157,9 @@ def _draws(trial: Trial, net: PathNetwork) -> int:
     """Return how many times gates can be made anew at a trial's effort, at most 128."""
     passes = _BACKWARD * len(trial.x) * net.output_size + 1
     law = _EXAMPLES * kernel_work(net) * len(trial.x)
-    return min(DRAWS, evaluations(trial) // passes, int(_LAWS * trial.work / max(1.0, law)))
+    return min(
+        DRAWS, evaluations(trial) // passes, int(_LAWS * trial.limit.kernels / max(1.0, law))
+    )
 
 
 def _dependent(

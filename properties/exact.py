@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from reluctant.properties.catalogue import select
+from reluctant.theory.costs import UNLIMITED, Cost, is_large
 from reluctant.theory.errors import InputError, NotIdentified, UnsupportedOperation
+from reluctant.theory.meter import Meter
 from reluctant.theory.modular import FieldTrial, Identity, ModularClaim, Recording
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.statements import CannotTry, Hypothesis, Statement
@@ -33,7 +35,6 @@ from reluctant.theory.verdicts import (
 ERROR = 2.0**-60
 _MOST_TRIALS = 64
 _EXAMPLES = 2
-_LARGE = 1e7  # multiply-adds of one forward pass above which a network is tried modulo primes
 _CANNOT = (CannotTry, NotIdentified, UnsupportedOperation)
 
 
@@ -41,25 +42,38 @@ _CANNOT = (CannotTry, NotIdentified, UnsupportedOperation)
 class FieldTrials:
     r"""Draw the trials that all statements on one network share.
 
+    As many are kept as half of the limit's bytes can hold; others are drawn whenever they are
+    needed.
+
     Attributes:
         recording: Network, data and recorded gates.
         seed: Seed of everything drawn.
+        limit: What one statement may take.
     """
 
     recording: Recording
     seed: int = 0
-    _known: list[FieldTrial] = field(default_factory=list)
+    limit: Cost = UNLIMITED
+    _known: dict[int, FieldTrial] = field(default_factory=dict)
     _unmet: dict[str, Unmet | None] = field(default_factory=dict)
 
     def __getitem__(self, k: int) -> FieldTrial:
         """Return trial number k, its prime, weights and data drawn from the seed and k."""
-        while len(self._known) <= k:
-            number = len(self._known)
-            own = (self.seed * _MOST_TRIALS + number) % 2**62
-            over = self.recording.primes.draw(torch.Generator().manual_seed(own))
-            trial = FieldTrial(self.recording, over, own + 2**62, torch.Generator())
-            self._known.append(trial)
-        return self._known[k]
+        if k in self._known:
+            return self._known[k]
+        own = (self.seed * _MOST_TRIALS + k) % 2**62
+        over = self.recording.primes.draw(torch.Generator().manual_seed(own))
+        trial = FieldTrial(self.recording, over, own + 2**62, torch.Generator())
+        if 2 * (len(self._known) + 1) * self._size <= self.limit.bytes:
+            self._known[k] = trial
+        return trial
+
+    @property
+    def _size(self) -> float:
+        """Return the bytes of a trial: its weights, and the values of all nodes by both routes."""
+        net, n = self.recording.net, len(self.recording.data)
+        values = sum(math.prod(net.nodes[i].shape) for i in net.value_nodes)
+        return 16.0 * (n * values + sum(weight.entries.numel() for weight in net.weights))
 
     def unmet(self, statement: Statement) -> tuple[Unmet, ...]:
         """Return the hypotheses that the network does not meet, each found out once."""
@@ -112,16 +126,20 @@ def record(
     return Recording(net.at(data), data, formal)
 
 
-def at_full_size(net: PathNetwork, example: Tensor, seed: int = 0) -> FieldTrials | None:
+def at_full_size(
+    net: PathNetwork, example: Tensor, seed: int = 0, limit: Cost = UNLIMITED
+) -> FieldTrials | None:
     r"""Return trials of a network that is too large for the other routes, None of a small one.
 
     Args:
         net: Network.
         example: Inputs, shape (n, \*input), of which the first two are used.
         seed: Seed of everything drawn.
+        limit: What one statement may take.
     """
-    work = sum(math.prod(node.shape) * node.operator.fan_in for node in net.weighted)
-    return FieldTrials(record(net, example[:_EXAMPLES].detach()), seed) if work > _LARGE else None
+    if not is_large(net):
+        return None
+    return FieldTrials(record(net, example[:_EXAMPLES].detach()), seed, limit)
 
 
 def exact_evidence(
@@ -184,7 +202,8 @@ def try_statement(
     started = time.perf_counter()
     unmet = trials.unmet(statement)
     try:
-        verdict = _judged(statement, statement.modular, trials, unmet, error)
+        with Meter(trials.limit) as meter:
+            verdict = _judged(statement, statement.modular, trials, unmet, error, meter)
     except _CANNOT as why:
         outcome = Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE
         reason = _reasons(unmet) if unmet else str(why)
@@ -223,6 +242,7 @@ def _judged(
     trials: FieldTrials,
     unmet: Sequence[Unmet],
     error: float,
+    meter: Meter,
 ) -> _Verdict:
     miss, vacuous = 1.0, 0
     found: tuple[Identity, ...] = ()
@@ -241,16 +261,21 @@ def _judged(
             if vacuous > 2:
                 break
             continue
-        miss *= max(trials.recording.primes.miss(i.degree, i.height) for i in found)
+        chance = max(trials.recording.primes.miss(i.degree, i.height) for i in found)
+        miss *= chance
         if miss <= error:
             count = k + 1 - vacuous
             evidence = _evidence(found, count, vacuous, miss)
-            chance = f"2^{math.ceil(math.log2(miss))}" if miss else "0: it is of integers below p"
+            most = f"2^{math.ceil(math.log2(miss))}" if miss else "0: it is of integers below p"
             reason = (
                 f"equal modulo {count} random primes; a false identity passes with a chance of at "
-                f"most {chance}"
+                f"most {most}"
             )
             return _Verdict(Outcome.HOLDS, reason, evidence, None, None)
+        needed = min(_MOST_TRIALS, vacuous + math.ceil(math.log(error) / math.log(chance)))
+        why = Cost(passes=needed * meter.products / (k + 1)).beyond(trials.limit)
+        if why:
+            raise CannotTry(f"{needed} random primes take {why}")
     if vacuous:
         reason = "both sides vanish: no path is active at these inputs; record gates at others"
     else:

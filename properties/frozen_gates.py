@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import (
     inner_product_bound,
@@ -111,6 +112,7 @@ NTK_SPLIT = Statement(
     sources=("dgn, section 4", "npf, section 5"),
     hypotheses=(needs.GATED, needs.DISJOINT, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=tangent_kernel_splits,
+    cost=costs.gradients,
     revisits_gates=True,
     mutants=(
         Mutant("K_v counted twice", {"together": _doubled}),

@@ -9,6 +9,7 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import (
     inner_product_bound,
@@ -288,7 +289,7 @@ PERMUTE_LAYERS = Statement(
     sources=("dlgn, section 5",),
     hypotheses=(needs.FULLY_CONNECTED, needs.EQUAL_WIDTHS, needs.BIAS_FREE),
     claim=layers_of_gates_can_be_permuted,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("layers moved for x only", {"reorder": _for_one}),
         Mutant("units of one layer moved for x only", {"reorder": _units_for_one}),
@@ -316,7 +317,7 @@ PERMUTE_LAYERS_CONV = Statement(
     sources=("dlgn, section 5 (claims its shift invariance only)",),
     hypotheses=(LAYERS_COMMUTE, needs.BIAS_FREE),
     claim=layers_of_convolution_gates_can_be_permuted,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("layers moved for x only", {"reorder": _for_one}),
         Mutant("channels of one layer moved for x only", {"reorder": _units_for_one}),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from reluctant.properties.costs import cost_of
+from reluctant.theory.costs import is_large
 from reluctant.theory.errors import NotIdentified, TooManyPaths
-from reluctant.theory.kernels import kernel_work
+from reluctant.theory.meter import Meter
 from reluctant.theory.places import first_line
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Statement, Trial
 from reluctant.theory.verdicts import (
@@ -62,18 +65,10 @@ def judge(
     """
     trial.generator.manual_seed(trial.generator.initial_seed())
     unmet = statement.unmet(trial.net)
-    if statement.uses_kernel:
-        work = kernel_work(trial.net) * trial.x.shape[0] ** 2
-        if work > trial.work:
-            reason = (
-                f"the kernel of {trial.x.shape[0]} examples takes {work:.1e} multiply-adds, "
-                f"more than {trial.work:.0e} at this effort"
-            )
-            return Judgement(
-                Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=reason
-            )
     try:
-        comparisons = tuple(statement.claim(trial, **(ingredients or {})))
+        _require_affordable(statement, trial)
+        with _metered(trial):
+            comparisons = tuple(statement.claim(trial, **(ingredients or {})))
     except (CannotTry, NotIdentified, TooManyPaths) as error:
         return Judgement(
             Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE, unmet=unmet, reason=str(error)
@@ -108,6 +103,17 @@ def judge(
         reason = "what is printed is false in general, but this example does not show it"
         return Judgement(Outcome.INCONCLUSIVE, comparisons, reason=reason)
     return Judgement(Outcome.HOLDS, comparisons)
+
+
+def _require_affordable(statement: Statement, trial: Trial) -> None:
+    why = cost_of(statement, trial).beyond(trial.limit)
+    if why:
+        raise CannotTry(f"{len(trial.x)} examples take {why}")
+
+
+def _metered(trial: Trial) -> AbstractContextManager[object]:
+    """Stop what takes more than was foreseen; a small network would feel the meter."""
+    return Meter(trial.limit) if is_large(trial.net) else nullcontext()
 
 
 def _remedy(blind: Comparison) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.widths import (
     Estimate,
@@ -108,7 +109,7 @@ FC_LIMIT = Statement(
     sources=("npf, theorem 5.1", "dgn, section 4"),
     hypotheses=(needs.FULLY_CONNECTED, needs.BIAS_FREE, needs.GATED, needs.DATA_INPUT),
     claim=tangent_kernel_converges,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("d missing", {"coefficient": _gain_only}),
         Mutant("c^(d−1) for c^(2(d−1))", {"coefficient": _gain_once}),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import kernel_tolerance, spectral_tolerance
 from reluctant.properties.hadamard import gate_overlap, input_gram, layer_gates
@@ -58,7 +59,7 @@ NPK_HADAMARD = Statement(
     sources=("npf, section 3", "dlgn, section 4"),
     hypotheses=(needs.FULLY_CONNECTED, needs.BIAS_FREE),
     claim=npk_is_a_hadamard_product,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("one layer left out of Λ", {"layers": _all_but_one}),
         Mutant("gates with ≥ in place of >", {"layers": _weak_inequality}),
@@ -210,7 +211,7 @@ PSD = Statement(
     sources=("npf, section 4",),
     hypotheses=(),
     claim=kernels_are_psd,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("the diagonal's sign turned", {"kernel": _hollow}),
         Mutant("soft gates ½ and 1 taken as hard", {"soften": _half_for_the_first}),

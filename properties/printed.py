@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average, output_average, tangent_average
 from reluctant.properties.bounds import are_integers, kernel_tolerance, pair_underflow
@@ -170,7 +171,7 @@ CONSTANT_PRINTED = Statement(
         needs.UNTIED,
     ),
     claim=constant_of_the_draft,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("d c^(2(d−1)), the constant that is true", {"constant": _of_the_variance}),
         Mutant("c = 1, which cannot tell", {"gain": 1.0}),
@@ -227,7 +228,7 @@ SOFT_GATES_PRINTED = Statement(
         needs.DISJOINT,
     ),
     claim=value_kernel_lacks_the_depth,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("d put back", {"coefficient": times_depth}),
         Mutant("the weights of one layer only", {"average": _tangents_of_one_layer}),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reluctant.models import GatedNetwork, RecordedMasks, make_fc
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import (
@@ -82,7 +83,7 @@ GATE_REPEAT = Statement(
     sources=("npf, section 5", "dgn, section 4"),
     hypotheses=(needs.GATED, needs.FULLY_CONNECTED, needs.BIAS_FREE),
     claim=repeated_gates_keep_the_kernel,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("σ not rescaled", {"rescaled": _not_rescaled}),
         Mutant("σ/m for σ/√m", {"rescaled": _by_repeats}),
@@ -177,7 +178,7 @@ BERNOULLI_GATES = Statement(
     sources=("dgn, section 4", "npf, section 5"),
     hypotheses=(needs.FULLY_CONNECTED, needs.EQUAL_WIDTHS, needs.BIAS_FREE, needs.UNTIED),
     claim=bernoulli_gates_whiten,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("one mask for all examples", {"both": _one_mask}),
         Mutant("σ² = 1/w, without μ", {"variance": _by_width}),

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import kernel_tolerance, kernel_underflow, output_tolerance
 from reluctant.properties.laws import averaged
 from reluctant.properties.own_gates import following_gates
 from reluctant.properties.thinning import thinned
-from reluctant.theory.kernels import kernel_magnitude, kernel_work, nngp_law, npk, traced
+from reluctant.theory.costs import kernel_work
+from reluctant.theory.kernels import kernel_magnitude, nngp_law, npk, traced
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
 from reluctant.theory.operators import Bias, Dense
@@ -96,7 +98,7 @@ def affordable_ensemble(
     """Return every sub-network if the kernels of all can be computed."""
     terms = ensemble(trial, net)
     work = len(terms) * kernel_work(trial.net) * len(trial.x) ** 2
-    if work > _KERNELS * trial.work:
+    if work > _KERNELS * trial.limit.kernels:
         raise CannotTry(f"the kernels of {len(terms)} sub-networks are too dear at this effort")
     return terms
 
@@ -179,7 +181,7 @@ NPK_ENSEMBLE = Statement(
     sources=("dlgn, section 4",),
     hypotheses=(needs.SKIPS, IN_A_ROW, needs.BIAS_FREE, needs.UNTIED),
     claim=kernel_is_a_sum_over_subnetworks,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("the sub-network of all branches left out", {"total": _without_the_last}),
         Mutant("the sub-network of all detours counted twice", {"total": _first_twice}),
@@ -228,7 +230,7 @@ SKIP_NTK = Statement(
     sources=("dlgn, section 4",),
     hypotheses=(needs.SKIPS, IN_A_ROW, EVEN_DEPTH, needs.BIAS_FREE, needs.UNTIED),
     claim=tangent_kernel_is_a_weighted_sum,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("|J| + 1 for |J| + 2", {"factor": _one_block_less}),
         Mutant("σ^(2d) for σ^(2(d−1))", {"factor": _power_of_depth}),
@@ -333,7 +335,7 @@ LINEAR_COUNT = Statement(
         needs.DATA_INPUT,
     ),
     claim=linear_network_counts_its_subnetworks,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("σ² = 1", {"variances": _ones}),
         Mutant("layers outside the branches not counted", {"slopes": _branches_only}),

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import jacrev, vmap
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import tangent_average
 from reluctant.properties.bounds import inner_product_bound
@@ -264,7 +265,7 @@ SOFT_GATES = Statement(
         needs.DISJOINT,
     ),
     claim=soft_gates_have_two_kernels,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("δ over the paths of all inputs", {"starts": _of_all_inputs}),
         Mutant("the soft gate squared", {"squared": _ungated_square}),

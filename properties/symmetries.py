@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reluctant.models.converters import to_dgn
 from reluctant.models.gates import HARD, GateForm, Soft
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import kernel_tolerance, output_tolerance
 from reluctant.theory.kernels import npk
@@ -63,7 +64,7 @@ HOMOGENEOUS = Statement(
     sources=("npf, section 3",),
     hypotheses=(needs.OWN_GATES, needs.STEPPED_GATES, needs.DATA_INPUT, needs.BIAS_FREE),
     claim=network_is_homogeneous,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("c < 0", {"factor": -2.0}),
         Mutant("c² for c in the kernel", {"degree": 2}),
@@ -157,7 +158,7 @@ PERMUTE_UNITS = Statement(
     sources=("npf, section 3",),
     hypotheses=(needs.GATED, needs.OWN_GATES, needs.FREE_UNITS),
     claim=units_can_be_permuted,
-    uses_kernel=True,
+    cost=costs.kernels,
     revisits_gates=True,
     mutants=(
         Mutant("units moved without their outgoing weights", {"columns": False}),
@@ -201,7 +202,7 @@ RESCALE = Statement(
     sources=("npf, section 3",),
     hypotheses=(needs.GATED, needs.OWN_GATES, needs.STEPPED_GATES, needs.FREE_UNITS),
     claim=units_can_be_rescaled,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("negative c", {"factor": -2.0}),
         Mutant("outgoing weights left as they are", {"columns": False}),

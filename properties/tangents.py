@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.averages import Average, tangent_average
 from reluctant.properties.bounds import path_sum_bound
@@ -222,7 +223,7 @@ FC_EXPECTATION = Statement(
     sources=("npf, theorem 5.1", "dgn, section 4"),
     hypotheses=(needs.FULLY_CONNECTED, needs.BIAS_FREE, needs.UNTIED),
     claim=tangent_kernel_is_proportional,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(
         Mutant("σ^(2d) for σ^(2(d−1))", {"coefficient": _power_of_depth}),
         Mutant("d missing", {"coefficient": _without_depth}),
@@ -305,7 +306,7 @@ DEPENDENT_GATES = Statement(
     sources=("npf, section 5 (assumption)", "dlgn, section 3"),
     hypotheses=(INDEPENDENT_LAW, needs.UNTIED),
     claim=gates_do_not_follow_the_weights,
-    uses_kernel=True,
+    cost=costs.kernels,
     mutants=(Mutant("gates that follow the value weights", {"following": True}),),
     controls="A ReLU network; fixed random features that start at the values.",
     note="θ holds value and gate weights, all redrawn as the module's own law draws them.",

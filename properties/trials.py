@@ -10,41 +10,53 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.properties.sensitivity import Sample
+from reluctant.theory.costs import Cost, is_large, trial_bytes
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
-from reluctant.theory.statements import Trial, error_share
+from reluctant.theory.network import PathNetwork
+from reluctant.theory.statements import LIMIT, Trial, error_share
 from reluctant.theory.twins import twin
 from reluctant.theory.verdicts import Tried
 
 Effort = Literal["quick", "default", "thorough"]
 TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
-_WORK: dict[str, float] = {"quick": 1e8, "default": 5e8, "thorough": 1e11}
+LIMITS: dict[str, Cost] = {
+    "quick": Cost(kernels=1e8, passes=5e10, bytes=2.0**31),
+    "default": LIMIT,
+    "thorough": Cost(kernels=1e11, passes=1e13, bytes=2.0**34),
+}
 _SPARE = 3  # trials prepared for each one wanted, since both sides may vanish in some
 _EXAMPLES = 4
+_FEW = 2  # examples of a large network: a pair, the fewest that a kernel says something of
 _LARGEST = 1e60  # variances multiply four inputs, and float64 ends at 1.8e308
 
 
 class Trials:
-    """Be the trials of a check, drawn when they are first needed, and the same for every statement."""
+    """Be the trials of a check, drawn when they are first needed, and the same for every statement.
+
+    The first is kept, and of the others as many as half of the limit's bytes can hold; the rest are
+    drawn again whenever they are needed.
+    """
 
     def __init__(
-        self, module: nn.Module, example: Tensor, data: Tensor | None, effort: Effort, seed: int
+        self, net: PathNetwork, example: Tensor, data: Tensor | None, effort: Effort, seed: int
     ) -> None:
-        self.module, self.example, self.effort, self.seed = module, example, effort, seed
+        self.module, self.example, self.effort, self.seed = net.module, example, effort, seed
+        self.limit, self.examples = LIMITS[effort], _FEW if is_large(net) else _EXAMPLES
+        self.room = max(1, int(self.limit.bytes / 2 / trial_bytes(net, self.examples)))
         self.data = None if data is None else _usable(data, example)
         _require_range(example, "the example")
         if self.data is not None:
             _require_range(self.data, "the data tensor")
         self.generator = torch.Generator().manual_seed(seed)
         self.order = torch.randperm(self._size, generator=torch.Generator().manual_seed(seed))
-        self.drawn: list[Trial] = []
+        self.states = [self.generator.get_state()]
+        self.kept: dict[int, Trial] = {}
         self.origins: list[dict[bytes, str]] = []
 
     def __iter__(self) -> Iterator[Trial]:
         for k in range(_SPARE * TRIALS[self.effort]):
-            if k == len(self.drawn):
-                self.drawn.append(self._draw(k))
-            yield self.drawn[k]
+            yield self.kept[k] if k in self.kept else self._draw(k)
 
     def tried(self, count: int) -> Tried:
         """Count the distinct inputs of the first trials, by where they come from.
@@ -77,33 +89,42 @@ class Trials:
         return 0 if self.data is None else len(self.data)
 
     def _draw(self, k: int) -> Trial:
+        self.generator.set_state(self.states[k])
         x, origins = self._inputs(k)
-        rows = (row.tobytes() for row in (x.detach().double().cpu() + 0.0).numpy())
-        self.origins.append(dict(zip(rows, origins, strict=True)))
         subject = self.module if k % 2 == 0 else _redrawn(self.module, self.generator)
+        if k == len(self.origins):  # for the first time
+            rows = (row.tobytes() for row in (x.detach().double().cpu() + 0.0).numpy())
+            self.origins.append(dict(zip(rows, origins, strict=True)))
+            self.states.append(self.generator.get_state())
         generator = torch.Generator().manual_seed(self.seed + k)
-        return Trial(
-            subject, x, generator, work=_WORK[self.effort], error_probability=error_share(k)
-        )
+        chance = error_share(k)
+        trial = Trial(subject, x, generator, limit=self.limit, error_probability=chance)
+        if k < self.room:
+            self.kept[k] = trial
+        return trial
 
     def _inputs(self, k: int) -> tuple[Tensor, list[str]]:
-        """Return four inputs and where they come from.
+        """Return the inputs and where they come from.
 
         All data come before any comes again. Without data it is the example, then drawn inputs, of
         integers every third time, so that ties occur.
         """
         if self.data is not None:
-            places = torch.arange(_EXAMPLES * k, _EXAMPLES * (k + 1)) % self._size
-            return self.data[self.order[places].to(self.data.device)], ["data"] * _EXAMPLES
+            places = torch.arange(self.examples * k, self.examples * (k + 1)) % self._size
+            return self.data[self.order[places].to(self.data.device)], ["data"] * self.examples
         example = self.example
         drawn = torch.randn(
-            _EXAMPLES, *example.shape[1:], generator=self.generator, dtype=torch.float64
+            self.examples, *example.shape[1:], generator=self.generator, dtype=torch.float64
         ).to(example)
         spread = float(example.double().std()) if example.numel() > 1 else 0.0
         drawn = drawn * (spread or 1.0) + float(example.double().mean())
         if k % 3 == 2:
-            return torch.round(2 * drawn / (spread or 1.0)), ["drawn"] * _EXAMPLES
-        given = example[:_EXAMPLES] if k == 0 and bool(example[:_EXAMPLES].any()) else example[:0]
+            return torch.round(2 * drawn / (spread or 1.0)), ["drawn"] * self.examples
+        given = (
+            example[: self.examples]
+            if k == 0 and bool(example[: self.examples].any())
+            else example[:0]
+        )
         rest = drawn[len(given) :]
         return torch.cat([given, rest]), ["example"] * len(given) + ["drawn"] * len(rest)
 

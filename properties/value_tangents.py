@@ -9,6 +9,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from reluctant.properties import costs
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import pair_underflow, spectral_tolerance
 from reluctant.properties.listing import few_paths
@@ -109,6 +110,7 @@ NTK_FACTOR = Statement(
     sources=("npf, proposition 5.1",),
     hypotheses=(needs.STEPPED_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=ntk_factors_through_the_values,
+    cost=costs.path_gradients,
     revisits_gates=True,
     mutants=(
         Mutant("paths taken as independent", {"value_kernel_of": _tangent_norms}),
@@ -174,6 +176,7 @@ MIN_EIG = Statement(
     sources=("npf, proposition 5.2",),
     hypotheses=(needs.STEPPED_GATES, needs.PLAIN_WEIGHTS, needs.ZERO_AT_TIES),
     claim=smallest_eigenvalues_are_ordered,
+    cost=costs.path_gradients,
     mutants=(
         Mutant("V's smallest eigenvalue", {"of_values": _smallest}),
         Mutant("V's mean eigenvalue", {"of_values": _mean}),

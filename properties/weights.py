@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reluctant.theory.costs import pass_work
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
@@ -187,7 +188,5 @@ def affordable_patterns(trial: Trial) -> int:
 
 def evaluations(trial: Trial) -> int:
     """Return how many forward passes of a trial's inputs its effort allows."""
-    products = sum(
-        int(torch.Size(node.shape).numel()) * node.operator.fan_in for node in trial.net.weighted
-    )
-    return int(_PASSES * trial.work) // max(1, products * len(trial.x))
+    one = pass_work(trial.net) * len(trial.x)
+    return int(_PASSES * trial.limit.kernels) // max(1, one)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from model_specimens import seeded
@@ -22,7 +24,7 @@ from reluctant.properties import tangents
 from reluctant.properties.catalogue import select
 from reluctant.properties.dependence import copied_parameters, redrawn_average
 from reluctant.properties.judging import judge
-from reluctant.theory.statements import Statement, Trial
+from reluctant.theory.statements import LIMIT, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome
 
 SMALL = (
@@ -243,7 +245,7 @@ def test_bundles_of_a_part_are_bundles_of_the_whole() -> None:
 
 def test_a_large_network_is_measured_on_one_output() -> None:
     module = make_fc(4, [60, 60], 10, generator=seeded()).double()
-    trial = Trial(module, vectors(4), seeded(), work=1e7)
+    trial = Trial(module, vectors(4), seeded(), limit=replace(LIMIT, kernels=1e7))
     found = redrawn_average(trial, 2.0)
     assert found.net.output_size == 1
     assert found.tangent.detail.startswith("drawn ")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reluctant.theory.blocks import MEMORY, Normalisation, law
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Gates, Sum, Weighted
+from reluctant.theory.nodes import Gates
 from reluctant.theory.recording import network_at
 from reluctant.theory.variances import Variance
 
@@ -268,35 +268,3 @@ def kernel_magnitude(
         magnitudes=True,
     )
     return traced(net, kernel) if tangent and output is None else kernel
-
-
-def kernel_work(net: PathNetwork) -> float:
-    """Estimate the multiply-adds that the kernel of one pair of examples takes.
-
-    Positions squared times channels, for each weight tensor that an operand comes from, where sums
-    over positions follow; positions times channels where none does.
-    """
-    summed: set[int] = set()
-    for i in net.value_nodes:
-        node = net.nodes[i]
-        if isinstance(node, Sum) and any(
-            net.nodes[node.operands[0]].shape[a] > 1 for a in node.axes
-        ):
-            summed |= net.ancestors([i])
-    parts: dict[int, set[int]] = {}
-    total = 0.0
-    for i in net.value_nodes:
-        node = net.nodes[i]
-        if isinstance(node, Weighted):
-            size = (
-                float(torch.Size(net.nodes[node.operands[0]].shape).numel())
-                if node.operands
-                else 0.0
-            )
-            positions = float(torch.Size(node.operator.positions).numel())
-            origins_met = max(1, len(parts[node.operands[0]])) if node.operands else 0
-            total += size * origins_met * (positions if i in summed else 1.0)
-            parts[i] = {node.weight}
-        else:
-            parts[i] = set().union(*(parts[k] for k in node.operands)) if node.operands else set()
-    return total

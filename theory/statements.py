@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reluctant.theory.costs import Cost
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.rounding import undecided_gates
 from reluctant.theory.tracing import trace
@@ -153,6 +154,7 @@ class Comparison:
 
 
 ERROR_PROBABILITY = 1e-6  # of a verdict
+LIMIT = Cost(kernels=5e8, passes=2e11, bytes=2.0**31)  # of a claim, at the default effort
 
 
 def error_share(position: int) -> float:
@@ -177,7 +179,7 @@ class Trial:
         patterns: Largest number of sign patterns to go through when an expectation is enumerated.
         paths: Largest number of paths to list.
         samples: Number of weight draws where an expectation cannot be enumerated.
-        work: Largest number of multiply-adds to spend on a kernel.
+        limit: What a claim may take.
         error_probability: Largest chance to refute a true claim here: all that a verdict may have,
             or a trial's share of it (:func:`error_share`).
         choices: What was drawn to build the module; empty if nobody drew it.
@@ -189,7 +191,7 @@ class Trial:
     patterns: int = 2**12
     paths: int = 20_000
     samples: int = 256
-    work: float = 5e8
+    limit: Cost = LIMIT
     error_probability: float = ERROR_PROBABILITY
     choices: tuple[Any, ...] = ()
 
@@ -272,7 +274,7 @@ class Statement:
         corrected: Identifier of the statement that holds in place of one that is false as printed.
         revisits_gates: True if its two sides compute the gates in different ways, so that a
             pre-activation within rounding of 0 can set them apart.
-        uses_kernel: True if its claim propagates kernels, which large networks cannot afford.
+        cost: What its claim takes on a trial, known before it is tried; a few passes if None.
         draws_networks: True if its claim measures networks of its own, at the sizes or the inputs
             of the given one: its hypotheses say where it is meant, not what it is measured on.
         proof: Makes its symbolic proof, still to be checked; None if there is none.
@@ -292,7 +294,7 @@ class Statement:
     note: str = ""
     corrected: str = ""
     revisits_gates: bool = False
-    uses_kernel: bool = False
+    cost: Callable[[Trial], Cost] | None = None
     draws_networks: bool = False
     proof: Callable[[], Proof] | None = None
     modular: ModularClaim | None = None

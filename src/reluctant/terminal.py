@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +29,8 @@ UNEXPECTED, MISUSE, FAULT, INTERRUPTED = 1, 2, 70, 130
 
 # A table in a log file should not wrap at the width of a terminal that is not there.
 _LOG_WIDTH = 120
+
+_BETWEEN_LINES = 10.0  # seconds
 
 
 # Typer takes its usage errors from Click, or from a copy of it; this is their base in both.
@@ -100,8 +105,13 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Show a bar with the time left on stderr while the block runs.
+def progress_bar(clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Show on stderr how far the block has come, and let it be interrupted once.
+
+    At a terminal it is a bar with the time left; elsewhere a line every ten seconds at most.
+
+    Args:
+        clock: Gives the time in seconds.
 
     Yields:
         A function of what is being done, the units done and the units in all.
@@ -118,13 +128,50 @@ def progress_bar() -> Iterator[Progress]:
     )
     console = make_console(stderr=True)
     hidden = not console.is_terminal  # a hidden bar leaves no empty lines in a log
-    with progress.Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+    bars = progress.Progress(*columns, console=console, transient=True, disable=hidden)
+    with interruptible() as is_interrupted, bars:
         task = bars.add_task("", total=None)
+        said = clock()
 
         def advance(what: str, done: int, total: int, /) -> None:
+            nonlocal said
+            if is_interrupted():
+                raise KeyboardInterrupt
             bars.update(task, completed=done, total=total, description=what)
+            if hidden and clock() - said >= _BETWEEN_LINES:
+                said = clock()
+                typer.echo(f"{done} of {total} ({100 * done // max(1, total)} %): {what}", err=True)
 
         yield advance
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C interrupt the block, and a second Ctrl-C end the process at once.
+
+    Yields:
+        A function that tells whether the block was interrupted: an exception that is raised in a
+        callback of a library may be lost there.
+    """
+    pressed = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    # Where SIGINT is ignored, as in the background of a shell, it stays so.
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not is_usual or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield lambda: pressed
+    finally:
+        if not pressed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _one_line(error: BaseException | str) -> str:
