@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -202,8 +203,7 @@ def try_statement(
     started = time.perf_counter()
     unmet = trials.unmet(statement)
     try:
-        with Meter(trials.limit) as meter:
-            verdict = _judged(statement, statement.modular, trials, unmet, error, meter)
+        verdict = _judged(statement, statement.modular, trials, unmet, error)
     except _CANNOT as why:
         outcome = Outcome.NOT_IMPLIED if unmet else Outcome.INCONCLUSIVE
         reason = _reasons(unmet) if unmet else str(why)
@@ -242,12 +242,13 @@ def _judged(
     trials: FieldTrials,
     unmet: Sequence[Unmet],
     error: float,
-    meter: Meter,
 ) -> _Verdict:
     miss, vacuous = 1.0, 0
     found: tuple[Identity, ...] = ()
+    first = Meter(trials.limit)  # every trial takes the same
     for k in range(_MOST_TRIALS):
-        found = trials.identities(claim, k)
+        with first if k == 0 else nullcontext():
+            found = trials.identities(claim, k)
         failed = next((i for i in found if not i.holds), None)
         if unmet:
             share = max((i.differing for i in found), default=0.0)
@@ -273,7 +274,7 @@ def _judged(
             )
             return _Verdict(Outcome.HOLDS, reason, evidence, None, None)
         needed = min(_MOST_TRIALS, vacuous + math.ceil(math.log(error) / math.log(chance)))
-        why = Cost(passes=needed * meter.products / (k + 1)).beyond(trials.limit)
+        why = Cost(passes=needed * first.products).beyond(trials.limit)
         if why:
             raise CannotTry(f"{needed} random primes take {why}")
     if vacuous:

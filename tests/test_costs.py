@@ -294,7 +294,7 @@ def test_primes_that_are_too_dear_are_refused_after_the_first() -> None:
         full = try_statement(statement, FieldTrials(recording))
     assert full.outcome is Outcome.HOLDS and full.evidence is not None
     count = full.evidence.trials
-    limit = small(passes=0.9 * meter.products)
+    limit = small(passes=0.5 * meter.products)
     with Meter() as first:
         found = try_statement(statement, FieldTrials(recording, limit=limit))
     assert found.outcome is Outcome.INCONCLUSIVE

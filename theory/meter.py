@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map_only
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from reluctant.theory.costs import UNLIMITED, Cost
@@ -37,6 +38,7 @@ class Meter(TorchDispatchMode):
         self.limit = limit
         self.products, self.held, self.peak = 0.0, 0, 0
         self._storages: dict[int, weakref.ref[Any]] = {}
+        self._foreseen: dict[Any, tuple[float, int]] = {}
 
     @property
     def cost(self) -> Cost:
@@ -48,23 +50,20 @@ class Meter(TorchDispatchMode):
     ) -> Any:
         """Run one operation, if what it makes fits."""
         kwargs = kwargs or {}
-        views = any(made.alias_info is not None for made in func._schema.returns)
-        if not views and self.held + 8 * _most_entries(args, kwargs) > self.limit.bytes:
-            self._stop_beyond(0.0, self.held + _foreseen(func, args, kwargs))
+        if _is_view(func):
+            return func(*args, **kwargs)
+        key = (func, *_shapes(args), *_shapes(kwargs.values()))
+        if key not in self._foreseen:
+            self._foreseen[key] = _foreseen(func, args, kwargs)
+        products, size = self._foreseen[key]
+        if self.products + products > self.limit.passes or self.held + size > self.limit.bytes:
+            whole = Cost(passes=self.products + products, bytes=float(self.held + size))
+            raise CannotTry(f"stopped at {whole.beyond(self.limit)}")
+        self.products += products
         result = func(*args, **kwargs)
-        if func._overloadpacket in flop_registry:
-            count = flop_registry[func._overloadpacket]
-            self.products += count(*args, **kwargs, out_val=result) / 2
-        if not views:
-            for tensor in _tensors(result):
-                self._hold(tensor)
-        self._stop_beyond(self.products, self.held)
+        for tensor in _tensors(result):
+            self._hold(tensor)
         return result
-
-    def _stop_beyond(self, products: float, held: float) -> None:
-        why = Cost(passes=products, bytes=held).beyond(self.limit)
-        if why:
-            raise CannotTry(f"stopped at {why}")
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -81,34 +80,47 @@ class Meter(TorchDispatchMode):
         self.peak = max(self.peak, self.held)
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    return (value for value in tree_iter(values) if isinstance(value, Tensor))
+@cache
+def _is_view(func: Any) -> bool:
+    """Tell whether an operation makes nothing: its result is, or is a part of, an argument."""
+    return any(made.alias_info is not None for made in func._schema.returns)
 
 
-def _most_entries(args: Any, kwargs: Any) -> float:
-    """Bound the entries of what any operation makes of its arguments."""
-    total = 1.0
-    for value in tree_iter((args, kwargs)):
+def _shapes(values: Any) -> Iterator[Any]:
+    """Yield what the size of a result depends on, but for the numbers in tensors."""
+    for value in values:
         if isinstance(value, Tensor):
-            total *= max(1, value.numel())
-        elif isinstance(value, int):
-            total *= max(1, abs(value))
-    return total
+            yield value.shape, value.dtype
+        elif isinstance(value, list | tuple):
+            yield (type(value), *_shapes(value))
+        elif not isinstance(value, float):
+            yield value
 
 
-def _foreseen(func: Any, args: Any, kwargs: Any) -> float:
-    """Return the bytes of what an operation would make, found without its numbers."""
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values if isinstance(values, list | tuple) else (values,):
+        if isinstance(value, Tensor):
+            yield value
 
-    def shape_of(tensor: Tensor) -> Tensor:
-        return torch.empty_strided(
-            tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
 
-    there = {**kwargs, "device": "meta"} if "device" in kwargs else kwargs
+def _foreseen(func: Any, args: Any, kwargs: Any) -> tuple[float, int]:
+    """Return the multiply-adds of an operation and the bytes that it would make.
+
+    They are found without its numbers. Where the size depends on these, it is at most that of what
+    is there already, and taken for 0.
+    """
+    args, kwargs = tree_map_only(Tensor, _hollow, (args, kwargs))
+    if "device" in kwargs:
+        kwargs["device"] = "meta"
     try:
-        made = func(
-            *tree_map_only(Tensor, shape_of, args), **tree_map_only(Tensor, shape_of, there)
-        )
-    except (NotImplementedError, RuntimeError):  # the size depends on the numbers: at most theirs
-        return 0.0
-    return float(sum(t.numel() * t.element_size() for t in _tensors(made)))
+        made = func(*args, **kwargs)
+    except (NotImplementedError, RuntimeError):
+        return 0.0, 0
+    count = flop_registry.get(func._overloadpacket)
+    products = count(*args, **kwargs, out_val=made) / 2 if count else 0.0
+    return products, sum(t.numel() * t.element_size() for t in _tensors(made))
+
+
+def _hollow(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same shape without numbers."""
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")
