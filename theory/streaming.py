@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.theory.blocks import MEMORY, Law, Normalisation, make_law, outputs_share_a_kernel
+from reluctant.theory.costs import kernel_work
 from reluctant.theory.errors import InputError
-from reluctant.theory.kernels import kernel_work
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.recording import network_at
 from reluctant.theory.tasks import finished
