@@ -16,13 +16,13 @@ from torch import Tensor
 from reluctant.theory.errors import InputError
 from reluctant.theory.images import Image, Origin, images, origins
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Gate, Gates, Reindex, Sum, Weighted
+from reluctant.theory.nodes import Gate, Gates
 from reluctant.theory.operands import check_output
-from reluctant.theory.operators import Bias, Dense
+from reluctant.theory.operators import Bias
 from reluctant.theory.propagation import Plan, balanced, make_plan, propagate, read
 from reluctant.theory.readings import Reading
 from reluctant.theory.recording import network_at, record
-from reluctant.theory.structure import dense_chain
+from reluctant.theory.structure import dense_chain, last_operations
 from reluctant.theory.tasks import in_threads
 from reluctant.theory.variances import Variance, variances_of
 
@@ -362,26 +362,4 @@ def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:
 
 def outputs_share_a_kernel(net: PathNetwork) -> bool:
     """Tell whether one kernel stands for all: there is one output, or one dense layer makes them."""
-    if net.output_size == 1:
-        return True
-    todo = [net.output]
-    while todo:
-        node = net.nodes[todo.pop()]
-        if isinstance(node, Weighted):
-            operator = node.operator
-            whole = isinstance(operator, Dense) and int(torch.Size(operator.positions).numel()) == 1
-            if not whole and not (
-                isinstance(operator, Bias) and len(operator.own) and not _shared_positions(operator)
-            ):
-                return False
-        elif (isinstance(node, Sum) and not node.axes) or (
-            isinstance(node, Reindex) and node.keeps_order
-        ):
-            todo.extend(node.operands)
-        else:
-            return False
-    return True
-
-
-def _shared_positions(operator: Bias) -> bool:
-    return int(torch.Size(operator.positions).numel()) > 1
+    return net.output_size == 1 or last_operations(net) is not None

@@ -10,7 +10,7 @@ from torch import fx
 
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Scale, Sum, Weighted
-from reluctant.theory.operators import Bias, Convolution, Dense
+from reluctant.theory.operators import Bias, Convolution, Dense, Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +279,35 @@ def _goes_around(net: PathNetwork, branch: int, around: int) -> bool:
         return False
     between = [i for i in above if node in net.ancestors([i]) and i != node]
     return any(isinstance(net.nodes[i], Weighted) for i in between)
+
+
+def last_operations(net: PathNetwork) -> list[Weighted] | None:
+    """Return the operations that make all outputs alike, a dense layer and its bias for instance.
+
+    Returns:
+        What the outputs are sums of, one entry a term; None unless each term is a dense layer that
+        mixes everything, or a bias.
+    """
+    todo, found = [net.output], []
+    while todo:
+        node = net.nodes[todo.pop()]
+        if isinstance(node, Weighted):
+            operator = node.operator
+            whole = int(torch.Size(operator.positions).numel()) == 1
+            if not (whole and (isinstance(operator, Dense) or _is_own_bias(operator))):
+                return None
+            found.append(node)
+        elif (isinstance(node, Sum) and not node.axes) or (
+            isinstance(node, Reindex) and node.keeps_order
+        ):
+            todo.extend(node.operands)
+        else:
+            return None
+    return found
+
+
+def _is_own_bias(operator: Operator) -> bool:
+    return isinstance(operator, Bias) and len(operator.own) > 0
 
 
 def gate_parameters(net: PathNetwork, layer: int) -> set[int]:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from reluctant.theory.parts import until as until
     from reluctant.theory.paths import paths as paths
     from reluctant.theory.single import one_tensor as one_tensor
+    from reluctant.theory.sketches import Sketch as Sketch
+    from reluctant.theory.sketches import sketch as sketch
     from reluctant.theory.statements import Comparison as Comparison
     from reluctant.theory.statements import Hypothesis as Hypothesis
     from reluctant.theory.statements import Kind as Kind
@@ -74,6 +76,7 @@ _HOMES = {
     "Outcome": "reluctant.theory.verdicts",
     "ReluctantError": "reluctant.theory.errors",
     "Report": "reluctant.theory.verdicts",
+    "Sketch": "reluctant.theory.sketches",
     "Statement": "reluctant.theory.statements",
     "TooManyPaths": "reluctant.theory.errors",
     "Trial": "reluctant.theory.statements",
@@ -100,6 +103,7 @@ _HOMES = {
     "paths": "reluctant.theory.paths",
     "refute": "reluctant.properties.conjectures",
     "replay": "reluctant.properties.replaying",
+    "sketch": "reluctant.theory.sketches",
     "spectrum": "reluctant.theory.measures",
     "statements": "reluctant.properties.catalogue",
     "to_dgn": "reluctant.models.converters",
