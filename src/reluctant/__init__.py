@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 # A public name is one line here, for type checkers, and one line in the table, for use.
 if TYPE_CHECKING:
+    from reluctant.estimators import NeuralPathKernel as NeuralPathKernel
+    from reluctant.estimators import PathKernelRegressor as PathKernelRegressor
     from reluctant.models.converters import to_dgn as to_dgn
     from reluctant.models.converters import to_dlgn as to_dlgn
     from reluctant.properties.catalogue import statements as statements
@@ -72,8 +74,10 @@ _HOMES = {
     "Kind": "reluctant.theory.statements",
     "Mutant": "reluctant.theory.statements",
     "MutantResult": "reluctant.theory.verdicts",
+    "NeuralPathKernel": "reluctant.estimators",
     "NotIdentified": "reluctant.theory.errors",
     "Outcome": "reluctant.theory.verdicts",
+    "PathKernelRegressor": "reluctant.estimators",
     "ReluctantError": "reluctant.theory.errors",
     "Report": "reluctant.theory.verdicts",
     "Sketch": "reluctant.theory.sketches",
