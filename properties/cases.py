@@ -79,6 +79,7 @@ def parametrize_with_statements(
                 effort=effort,
                 seed=seed,
                 counterexamples=shelf,
+                described=False,
             )
             verdict = report[statement]
             ledger.deposit(verdict)

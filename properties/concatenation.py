@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -39,33 +39,31 @@ def concatenation(net: PathNetwork) -> int | None:
     return None
 
 
-def _concatenated(net: PathNetwork) -> Unmet | None:
+def _concatenated(net: PathNetwork) -> Iterator[Unmet]:
     joined = concatenation(net)
     place = net.nodes[net.output].place
     if joined is None:
-        return Unmet(_NAME, "no tensors are put side by side on every path", place)
+        yield Unmet(_NAME, "no tensors are put side by side on every path", place)
+        return
     node = net.nodes[joined]
     sizes = [net.nodes[k].shape for k in node.operands]
     if sum(size[0] for size in sizes) != node.shape[0]:
         reason = f"{node.name} puts tensors side by side along positions"
-        return Unmet(_NAME, reason, node.place)
+        yield Unmet(_NAME, reason, node.place)
     todo = [i for i in net.value_nodes if joined in net.nodes[i].operands]
     if not todo:
-        return Unmet(_NAME, f"no weight follows {node.name}", node.place)
+        yield Unmet(_NAME, f"no weight follows {node.name}", node.place)
     while todo:
         i = todo.pop()
         here = net.nodes[i]
         if isinstance(here, Weighted):
             if isinstance(here.operator, Dense) and here.operator.positions:
-                return Unmet(
-                    _NAME, f"{here.name} shares its weights among the branches", here.place
-                )
+                yield Unmet(_NAME, f"{here.name} shares its weights among the branches", here.place)
         elif isinstance(here, Gate | Scale) or (isinstance(here, Reindex) and here.keeps_order):
             todo += [k for k in net.value_nodes if i in net.nodes[k].operands]
         else:
             reason = f"{here.name} comes between {node.name} and the next weights"
-            return Unmet(_NAME, reason, here.place)
-    return None
+            yield Unmet(_NAME, reason, here.place)
 
 
 CONCATENATED = Hypothesis(

@@ -52,6 +52,7 @@ def check(
     counterexamples: Folder = None,
     until: str | None = None,
     part: Again | None = None,
+    described: bool = True,
 ) -> Report:
     r"""Try the statements of the theory on a module.
 
@@ -81,6 +82,7 @@ def check(
             :func:`reluctant.until`; all of it if None.
         part: Gives, for a part that can be read where the whole cannot, the line that checks it;
             a call of this function if None.
+        described: False leaves out what is found of the network, which takes forward passes.
 
     Returns:
         What was found of the network, as :func:`reluctant.findings` has it, and one verdict a
@@ -122,7 +124,7 @@ def check(
         net = trace(module, example)
         notes.extend(net.notes)
         trials = Trials(net, example.detach(), data, effort, seed)
-        found = found_of(net, trials.sample, seed)
+        found = found_of(net, trials.sample, seed) if described else ()
         given = example if trials.data is None else trials.data
         large = at_full_size(net, given, seed, trials.limit)
         for k, statement in enumerate(chosen):
@@ -238,12 +240,13 @@ def _settle(
     verdict = tally.verdict(subject, statement.expected, time.perf_counter() - started)
     own = Tried(own_networks=True) if statement.draws_networks else None
     read = Tried(drawn=len(known[0].x)) if known else trials.tried(len(tally.judgements))
-    verdict = _counted(verdict, own or read)
     if verdict.outcome is Outcome.REFUTED:
-        return replace(verdict, measured=tally.judgements[-1].measured)
+        verdict = replace(verdict, measured=tally.judgements[-1].measured)
     if verdict.outcome is Outcome.NOT_IMPLIED:  # information: theory claims nothing here
-        return replace(verdict, expected=Outcome.NOT_IMPLIED, remark=_remark(tally.judgements[-1]))
-    return verdict
+        measured, remark = tally.evidence([Outcome.NOT_IMPLIED]), _remark(tally.judgements[-1])
+        expected = Outcome.NOT_IMPLIED
+        verdict = replace(verdict, expected=expected, remark=remark, evidence=measured)
+    return _counted(verdict, own or read)
 
 
 def _remark(judgement: Judgement) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,19 +48,19 @@ def copied_parameters(net: PathNetwork) -> dict[str, str]:
     return found
 
 
-def _independent_law(net: PathNetwork) -> Unmet | None:
+def _independent_law(net: PathNetwork) -> Iterator[Unmet]:
     name = "gates independent of the value weights under their own law"
-    shared = needs.DISJOINT(net)
-    if shared is not None:
-        return Unmet(name, shared.reason, shared.where)
+    shared = [replace(place, hypothesis=name) for place in needs.DISJOINT.places(net)]
+    if shared:
+        yield from shared
+        return
     copied = copied_parameters(net)
     makers = {p for g in net.value_gates for p in gate_parameters(net, g)}
     drawn = [n for n, p in net.module.named_parameters() if id(p) in makers and bool(p.any())]
     if copied and len(copied) == len(drawn):  # all of them, or it may be chance
         made, value = next(iter(copied.items()))
         reason = f"{made}, which makes gates, starts as a copy of {value}, which lies on a path"
-        return Unmet(name, reason, net.gate_layers[net.value_gates[0]].place)
-    return None
+        yield Unmet(name, reason, net.gate_layers[net.value_gates[0]].place)
 
 
 INDEPENDENT_LAW = Hypothesis(

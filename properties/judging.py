@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from reluctant.theory.verdicts import (
     Verdict,
 )
 
+_DECIDED = (Outcome.HOLDS, Outcome.REFUTED, Outcome.INCONCLUSIVE)
 LIVE = 2  # a check of several examples says nothing if fewer have a side that does not vanish
 
 
@@ -168,16 +170,18 @@ class Tally:
         """Return how many trials said this."""
         return sum(j.outcome is outcome for j in self.judgements)
 
-    def evidence(self) -> Evidence | None:
-        """Return what the trials that were compared amount to."""
-        compared = [
-            c
-            for j in self.judgements
-            if j.outcome in (Outcome.HOLDS, Outcome.REFUTED, Outcome.INCONCLUSIVE)
-            for c in j.comparisons
-        ]
+    def evidence(self, outcomes: Sequence[Outcome] = _DECIDED) -> Evidence | None:
+        """Return what the trials that were compared amount to.
+
+        Args:
+            outcomes: Those of the trials that count.
+        """
+        of = [j for j in self.judgements if j.outcome in outcomes]
+        compared = [c for j in of for c in j.comparisons]
         if not compared:
             return None
+        settled = [j for j in of if j.outcome is not Outcome.INCONCLUSIVE]
+        vacuous = sum(all(c.is_vacuous and c.holds for c in j.comparisons) for j in settled)
         order = list(EvidenceKind)
         kind = max((c.kind for c in compared), key=order.index)
         chances = [c.error_probability for c in compared if c.error_probability is not None]
@@ -185,8 +189,8 @@ class Tally:
         detail = "; ".join(dict.fromkeys(c.what for c in compared if c.what))
         return Evidence(
             kind=kind,
-            trials=self.count(Outcome.HOLDS) + self.count(Outcome.REFUTED),
-            vacuous=self.count(None),
+            trials=len(settled) - vacuous,
+            vacuous=self.count(None) + vacuous,
             residual=max(c.residual for c in compared),
             error_probability=min(1.0, sum(chances)) if chances else None,
             detail=f"{detail} ({', '.join(f'{n} {k}' for k, n in kinds.items())})",

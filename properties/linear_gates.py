@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -39,21 +39,21 @@ _STEP = 2.0**-12  # how far neighbours are, in units of the data's integers
 _EXACT_BELOW = 2.0**53
 
 
-def _no_sources_in_features(net: PathNetwork) -> Unmet | None:
+def _no_sources_in_features(net: PathNetwork) -> Iterator[Unmet]:
     name = "features without sources"
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if layer.own or layer.source is None:
             reason = f"the gates of {layer.name} are not made by a readable feature network"
-            return Unmet(name, reason, layer.place)
+            yield Unmet(name, reason, layer.place)
+            continue
         for i in sorted(net.ancestors([layer.source])):
             node = net.nodes[i]
             if isinstance(node, Constant) or (
                 isinstance(node, Weighted) and isinstance(node.operator, Bias)
             ):
                 reason = f"{node.name} adds to the pre-activations of {layer.name}"
-                return Unmet(name, reason, node.place)
-    return None
+                yield Unmet(name, reason, node.place)
 
 
 FEATURES_WITHOUT_SOURCES = Hypothesis(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias
@@ -49,7 +51,7 @@ def _moves(net: PathNetwork, i: int) -> bool:
     return not all(isinstance(reader, Weighted | Reindex) for reader in readers)
 
 
-def _commute(net: PathNetwork) -> Unmet | None:
+def _commute(net: PathNetwork) -> Iterator[Unmet]:
     name = LAYERS_COMMUTE_NAME
     for i in net.value_nodes:
         node = net.nodes[i]
@@ -58,16 +60,15 @@ def _commute(net: PathNetwork) -> Unmet | None:
             taps = [axis[0] for axis in operator.axes]
             if any(tap > 1 for tap in taps):
                 size = " × ".join(map(str, taps))
-                return Unmet(name, f"{node.name} has windows of size {size}", node.place)
-            if operator.groups > 1 or any(axis[1] > 1 for axis in operator.axes):
-                return Unmet(name, f"{node.name} has groups or strides", node.place)
+                yield Unmet(name, f"{node.name} has windows of size {size}", node.place)
+            elif operator.groups > 1 or any(axis[1] > 1 for axis in operator.axes):
+                yield Unmet(name, f"{node.name} has groups or strides", node.place)
         elif isinstance(node, Reindex) and len(set(node.operands)) > 1:
-            return Unmet(name, f"{node.name} puts branches side by side", node.place)
+            yield Unmet(name, f"{node.name} puts branches side by side", node.place)
         elif isinstance(node, Sum) and not node.axes:
             branches = [k for k in node.operands if not _is_bias(net, k)]
             if len(branches) > 1:
-                return Unmet(name, f"{node.name} joins branches", node.place)
-    return None
+                yield Unmet(name, f"{node.name} joins branches", node.place)
 
 
 def _is_bias(net: PathNetwork, i: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -45,16 +45,16 @@ _KERNELS = 8  # kernels that may be computed in place of one
 _SIGMA = 2.0  # an integer keeps small integers exact, and σ ≠ 1 tells powers of σ apart
 
 
-def _in_a_row(net: PathNetwork) -> Unmet | None:
+def _in_a_row(net: PathNetwork) -> Iterator[Unmet]:
     for skip in identity_skips(net):
         place = net.nodes[skip.node].place
         name = net.nodes[skip.node].name
         if not is_on_every_path(net, skip.node):
-            return Unmet("skips in a row", f"some path never meets {name}", place)
+            yield Unmet("skips in a row", f"some path never meets {name}", place)
+            continue
         reason = shares_paths(net, skip)
         if reason:
-            return Unmet("skips in a row", reason, place)
-    return None
+            yield Unmet("skips in a row", reason, place)
 
 
 IN_A_ROW = Hypothesis(
@@ -243,23 +243,22 @@ SKIP_NTK = Statement(
 )
 
 
-def _plain_residual(net: PathNetwork) -> Unmet | None:
+def _plain_residual(net: PathNetwork) -> Iterator[Unmet]:
     """Accept dense layers of which each branch has one, outside branches two more in a row."""
     name = "dense blocks of one layer"
     layers = [node for node in net.weighted if not isinstance(node.operator, Bias)]
     for node in layers:
         if not isinstance(node.operator, Dense) or node.operator.positions:
-            return Unmet(name, f"{node.name} is no dense layer", node.place)
+            yield Unmet(name, f"{node.name} is no dense layer", node.place)
     skips = identity_skips(net)
     for skip in skips:
         inside = [i for i in branch_nodes(net, skip) if net.nodes[i] in layers]
         if len(inside) != 1:
-            reason = f"{len(inside)} layers are in one branch"
-            return Unmet(name, reason, net.nodes[skip.node].place)
+            reason = f"{len(inside)} layers are in the branch of {net.nodes[skip.node].name}"
+            yield Unmet(name, reason, net.nodes[skip.node].place)
     if len(layers) != len(skips) + 2:
         reason = f"{len(layers) - len(skips)} layers are outside the branches"
-        return Unmet(name, reason, net.nodes[net.output].place)
-    return None
+        yield Unmet(name, reason, net.nodes[net.output].place)
 
 
 PLAIN_RESIDUAL = Hypothesis(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -51,19 +51,18 @@ def _logistic(net: PathNetwork, g: int) -> tuple[float, float] | None:
     return (slope, excess) if slope else None
 
 
-def _soft(net: PathNetwork) -> Unmet | None:
+def _soft(net: PathNetwork) -> Iterator[Unmet]:
     for g in net.value_gates:
         layer = net.gate_layers[g]
         if _logistic(net, g) is None:
             reason = f"the gates of {layer.name} are not (1 + ε) σ(βq)"
-            return Unmet("soft gates", reason, layer.place)
+            yield Unmet("soft gates", reason, layer.place)
         above = net.ancestors([layer.source]) if layer.source is not None else set()
         for i in above:
             node = net.nodes[i]
             if isinstance(node, Gate) and not net.gate_layers[node.gate].hard:
                 reason = f"{node.name} gates the features of {layer.name} softly"
-                return Unmet("soft gates", reason, node.place)
-    return None
+                yield Unmet("soft gates", reason, node.place)
 
 
 SOFT = Hypothesis(

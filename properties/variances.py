@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import combinations_with_replacement
@@ -46,7 +46,7 @@ Opened = Callable[[Vector, Sequence[GateSums], Sequence[int]], tuple[Vector, Seq
 Shape = Callable[[int, int, int], Fraction]
 
 
-def _at_most_one(net: PathNetwork) -> Unmet | None:
+def _at_most_one(net: PathNetwork) -> Iterator[Unmet]:
     made = {node.name: node for node in net.program.graph.nodes}
     for g in net.value_gates:
         layer = net.gate_layers[g]
@@ -58,8 +58,7 @@ def _at_most_one(net: PathNetwork) -> Unmet | None:
         excess = float(str(node.args[2])) if is_logistic and len(node.args) > 2 else 0.0  # type: ignore[union-attr]
         if not is_logistic or excess > 0:
             reason = f"the gates of {layer.name} can exceed 1"
-            return Unmet("gates at most 1", reason, layer.place)
-    return None
+            yield Unmet("gates at most 1", reason, layer.place)
 
 
 AT_MOST_ONE = Hypothesis("gates at most 1", "Every gate lies in [0, 1].", _at_most_one)

@@ -254,9 +254,13 @@ def _pruned() -> nn.Module:
     return nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 2))
 
 
+def _thrice(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return 3.0 * output
+
+
 def _hooked() -> nn.Module:
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    net[1].register_forward_hook(lambda _m, _x, y: y * 3.0)
+    net[1].register_forward_hook(_thrice)
     return net
 
 

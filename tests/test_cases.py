@@ -14,7 +14,7 @@ from torch import nn
 
 import reluctant
 import reluctant as rl
-from reluctant.properties import catalogue, parametrize_with_statements
+from reluctant.properties import catalogue, conformance, parametrize_with_statements
 from reluctant.theory.statements import Statement
 
 pytest_plugins = ["pytester"]
@@ -34,7 +34,7 @@ SUITE = """
 import torch
 from torch import nn
 from conformance_specimens import X, make_module, make_statement
-from reluctant.properties import catalogue, parametrize_with_statements
+from reluctant.properties import catalogue, conformance, parametrize_with_statements
 
 false, registry = make_statement(), catalogue.statements()
 catalogue.statements = lambda: (*registry, false)
@@ -186,3 +186,14 @@ def test_a_class_with_the_name_of_a_numbered_one_is_to_be_named() -> None:
 
     with pytest.raises(rl.InputError, match="two modules are called Net2; name them in a mapping"):
         parametrize_with_statements([Net(), Net(), Net2()], example=X)
+
+
+def test_a_case_leaves_out_what_is_found_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(*_: object) -> tuple[()]:
+        raise AssertionError("it takes forward passes, and no case shows it")
+
+    monkeypatch.setattr(conformance, "found_of", unwanted)
+    mark: Any = parametrize_with_statements([NET], example=X, statements=["dual.psd"])
+    mark.mark.args[1][0].values[0]()
+    with pytest.raises(AssertionError, match="forward passes"):
+        rl.check(NET, X, "dual.psd")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import reluctant as rl
 from reluctant.properties import catalogue
-from reluctant.theory.statements import Comparison, Statement, Trial
+from reluctant.theory.statements import CannotTry, Comparison, Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome, Report
 
 
@@ -120,7 +120,7 @@ def test_what_is_not_implied_says_what_became_of_the_conclusion() -> None:
         assert failed.measured is None
         assert failed.remark == "not measured: no kernel here"
         silent = check(silently_raising, patch)
-        assert silent.remark.endswith("cannot be measured: what it claims is not defined")
+        assert silent.remark == "not measured: what it claims is not defined"
 
 
 def test_one_statement_that_cannot_be_tried_does_not_stop_the_others(
@@ -269,6 +269,41 @@ def test_a_statement_on_networks_of_its_own_says_so() -> None:
     (verdict,) = rl.check(make_module(), X, "ntk.infinite-gates", effort="quick")
     assert verdict.evidence is not None and verdict.evidence.inputs is not None
     assert verdict.evidence.inputs.words == "networks of its own"
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(None, "2 example, 2 drawn"), (6, "4 of 6 data")])
+def test_what_is_measured_where_nothing_is_implied_says_on_how_many_inputs(
+    rows: int | None, expected: str
+) -> None:
+    data = None if rows is None else torch.arange(1.0, 3 * rows + 1).double().reshape(-1, 3)
+    (verdict,) = rl.check(make_module(bias=True), X, "dual.homogeneous", data=data)
+    assert verdict.outcome is rl.Outcome.NOT_IMPLIED and verdict.measured
+    assert verdict.evidence is not None and verdict.evidence.inputs is not None
+    assert verdict.evidence.inputs.words == f"inputs: {expected}"
+    assert (verdict.evidence.trials, verdict.evidence.vacuous) == (1, 0)
+
+
+def test_where_both_sides_vanish_and_nothing_is_implied_no_trial_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(trial: Trial) -> Sequence[Comparison]:
+        return [Comparison(0.0 * trial.x, 0.0 * trial.x, 0.0, EvidenceKind.EXACT)]
+
+    monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(nothing),))
+    (verdict,) = rl.check(make_module(bias=True), X)
+    assert verdict.evidence is not None
+    assert (verdict.evidence.trials, verdict.evidence.vacuous) == (0, 1)
+
+
+def test_what_cannot_be_measured_where_nothing_is_implied_has_no_evidence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def impossible(trial: Trial) -> Sequence[Comparison]:
+        raise CannotTry("there is nothing to compare")
+
+    monkeypatch.setattr(catalogue, "statements", lambda: (make_statement(impossible),))
+    (verdict,) = rl.check(make_module(bias=True), X)
+    assert (verdict.outcome, verdict.evidence) == (rl.Outcome.NOT_IMPLIED, None)
 
 
 def test_a_large_network_says_at_how_many_inputs_gates_were_recorded() -> None:

@@ -63,7 +63,8 @@ def scores(verdicts: Iterable[Verdict], mutants: Iterable[MutantResult] = ()) ->
 
 
 def _score(statement: str, verdicts: list[Verdict], faults: dict[str, bool]) -> Score:
-    evidence = [v.evidence for v in verdicts if v.evidence is not None]
+    implied = [v for v in verdicts if v.outcome is not Outcome.NOT_IMPLIED]
+    evidence = [v.evidence for v in implied if v.evidence is not None]
     reached = [v.outcome for v in verdicts]
     met = [outcome for outcome in Outcome if outcome in reached]
     kinds = {e.kind for e in evidence}

@@ -80,7 +80,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Carry what a verdict rests on.
+    """Carry what a verdict rests on, or what was measured where nothing is implied.
 
     Attributes:
         kind: Weakest kind of evidence among the trials.
