@@ -43,7 +43,8 @@ def network_is_homogeneous(
     output = _output(trial.module, scaled, trial.output)
     used = trial.net.value_gates
     mixed = npk(trial.net, scaled, trial.x, output=0, gates=(other, trial.gates))
-    kernel = npk(trial.net, trial.x, output=0)
+    # given twice, so that entries below the diagonal are computed too, in the same order
+    kernel = npk(trial.net, trial.x, trial.x, output=0)
     exact = EvidenceKind.EXACT
     found = [
         Comparison(other[g], trial.gates[g], 0.0, exact, what="gates(cx) against gates(x)")

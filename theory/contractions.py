@@ -100,7 +100,7 @@ def contract(
         unless equal.
     """
     totals: list[list[Tensor]] = [[] for _ in range(orders)]
-    for group in range(_groups(one)):
+    for group in range(groups_of(one)):
         sums: list[Tensor | None] = [None] * orders
         if one.data is not None and two.data is not None:
             multiply = _overlaps_equal if equal else overlaps
@@ -124,17 +124,18 @@ def contract(
 
 
 def _all(a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dtype) -> list[Tensor]:
-    contracted = _aligned if _agree(a.pattern, b.pattern) else _listed
+    contracted = _aligned if agree(a.pattern, b.pattern) else _listed
     return contracted(a, b, group, u, orders, dtype)
 
 
-def _groups(reading: Reading) -> int:
+def groups_of(reading: Reading) -> int:
+    """Return the number of groups of channels."""
     if reading.data is not None:
         return reading.data.shape[0]
     return next(iter(reading.parts.values())).factor.shape[0]
 
 
-def _agree(left: Pattern, right: Pattern) -> bool:
+def agree(left: Pattern, right: Pattern) -> bool:
     """Tell whether two patterns are aligned, and their channels read the same rows."""
     if left is right:
         return left.row is not None
@@ -143,7 +144,7 @@ def _agree(left: Pattern, right: Pattern) -> bool:
     return bool(((left.row == right.row) | (left.row < 0) | (right.row < 0)).all())
 
 
-def _columns(a: Part, b: Part, group: int, u: Fresh) -> list[tuple[int, Tensor | None]]:
+def columns_of(a: Part, b: Part, group: int, u: Fresh) -> list[tuple[int, Tensor | None]]:
     """Return the groups of rows that channels read, and which channels; None for all of them."""
     if len(u.u[0]) == 1:
         return [(0, None)]
@@ -163,11 +164,11 @@ def _aligned(
     totals: list[Tensor] = []
     left, right = a.factor[group], b.factor[group]
     n, m = left.shape[0], right.shape[0]
-    for rows, columns in _columns(a, b, group, u):
+    for rows, columns in columns_of(a, b, group, u):
         factors = (left, right) if columns is None else (left[..., columns], right[..., columns])
         product = overlaps(*factors, dtype)
         for order in reversed(range(orders)):  # the kernel last, in the product's own memory
-            at = _placed(u.u[order][rows], a.pattern, b.pattern)
+            at = placed(u.u[order][rows], a.pattern, b.pattern)
             shaped = product.view(at.shape)
             part = (shaped * at if order else shaped.mul_(at)).view(
                 n, a.pattern.slots, a.pattern.places, m, b.pattern.slots, b.pattern.places
@@ -182,7 +183,7 @@ def _aligned(
     return totals
 
 
-def _placed(u: Tensor, left: Pattern, right: Pattern) -> Tensor:
+def placed(u: Tensor, left: Pattern, right: Pattern) -> Tensor:
     """Return U at the positions that two readings meet, a view if they are evenly spaced."""
     n, m = u.shape[0], u.shape[2]
     strides = [s.strides or _listed_strides(s) for s in (left, right)]
@@ -287,8 +288,8 @@ def _paired(
 
 def _equal(a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dtype) -> list[Tensor]:
     pattern = a.pattern
-    if _agree(pattern, b.pattern):
-        columns = _columns(a, b, group, u)
+    if agree(pattern, b.pattern):
+        columns = columns_of(a, b, group, u)
         if pattern.slots == b.pattern.slots == len(columns) == 1 and columns[0][1] is None:
             assert pattern.entries is not None
             product = _overlaps_equal(a.factor[group], b.factor[group], dtype)

@@ -12,41 +12,29 @@ in the kernels, Σ_k ∂H/∂z_k is propagated beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from reluctant.theory.contractions import Fresh, contract
-from reluctant.theory.folds import Window, fold, fold_equal, windows
+from reluctant.theory import fused
+from reluctant.theory.contractions import (
+    Fresh,
+    agree,
+    columns_of,
+    contract,
+    groups_of,
+    overlaps,
+    placed,
+)
+from reluctant.theory.folds import fold, fold_equal
 from reluctant.theory.images import Image, Origin, images
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Gates, Reindex, Weighted
-from reluctant.theory.operators import Bias, Convolution, Operator
+from reluctant.theory.nodes import Gates
+from reluctant.theory.operators import Bias
 from reluctant.theory.readings import Pattern, Reading, reading_of
-
-_MOST_RUNS = 3  # of one tap along one axis; routing in more pieces is left in the operand
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Site:
-    """Be one call of a weighted operation, and how it reads its operand.
-
-    Attributes:
-        node: The weighted node.
-        operand: Node that is read: the operand, or what stands before the routing of whole
-            positions (padding, cropping) that the windows take over; -1 for a bias.
-        operator: How the weights act.
-        windows: What the taps read of the operand, along each position axis.
-        shape: Positions of the operand.
-    """
-
-    node: int
-    operand: int
-    operator: Operator
-    windows: tuple[Window, ...]
-    shape: tuple[int, ...]
+from reluctant.theory.sites import Site, site_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +51,7 @@ class Plan:
         exponents: For each origin, the power of 2 that its kernel is divided by, and None for the
             result; so that a short type does not overflow.
         patterns: What each reading meets, by its node and origin.
+        tables: What each call reads, by its node, where that is asked for.
     """
 
     net: PathNetwork
@@ -73,6 +62,14 @@ class Plan:
     outputs: Tensor
     exponents: Mapping[int | None, int]
     patterns: dict[int, dict[int, Pattern]] = field(default_factory=dict)
+    tables: dict[int, Tensor] = field(default_factory=dict)
+
+    def sources(self, site: Site) -> Tensor:
+        """Return what a call reads, as :func:`reluctant.theory.fused.sources` gives it."""
+        if site.node not in self.tables:
+            table = fused.sources(site.windows, site.shape)
+            self.tables[site.node] = table.to(self.net.program.device)
+        return self.tables[site.node]
 
     def scales(self, into: int | None) -> dict[int | None, float]:
         """Return what kernels of origins are multiplied by where another origin reads them."""
@@ -111,77 +108,8 @@ def make_plan(
             for j, term in present[i].terms.items():
                 if k in full or term.index.shape[0] > 1:
                     full.add(j)
-    sites = {k: tuple(_site(net, i) for i in origins[k].sites) for k in order}
+    sites = {k: tuple(site_of(net, i) for i in origins[k].sites) for k in order}
     return Plan(net, origins, sites, tuple(order), frozenset(full), outputs, {})
-
-
-def _site(net: PathNetwork, i: int) -> Site:
-    node = net.nodes[i]
-    assert isinstance(node, Weighted)
-    operator = node.operator
-    if isinstance(operator, Bias):
-        return Site(i, -1, operator, (), ())
-    operand = node.operands[0]
-    sizes = _positions(operator, net.nodes[operand].shape)
-    routed: list[list[int]] = [list(range(size)) for size in sizes]
-    found = windows(operator, routed)
-    while isinstance(operator, Convolution):
-        before = _moved_positions(net, operand, routed)
-        if before is None:
-            break
-        wider = windows(operator, before)
-        if any(len(runs) > _MOST_RUNS for w in wider for runs in w.taps):
-            break
-        routed, found, operand = before, wider, net.nodes[operand].operands[0]
-    return Site(i, operand, operator, found, _positions(operator, net.nodes[operand].shape))
-
-
-def _positions(operator: Operator, shape: Sequence[int]) -> tuple[int, ...]:
-    return tuple(operator.split(torch.empty(1, *shape, device="meta")).shape[3:])
-
-
-def _moved_positions(
-    net: PathNetwork, i: int, routed: Sequence[Sequence[int]]
-) -> list[list[int]] | None:
-    """Return where positions come from before a node that moves whole positions; None if it is none.
-
-    Args:
-        net: Network.
-        i: Node.
-        routed: For every position axis, the node's entry that stands at each place, -1 for none.
-    """
-    node = net.nodes[i]
-    if not isinstance(node, Reindex) or len(node.operands) != 1:
-        return None
-    before = net.nodes[node.operands[0]].shape
-    if len(before) != len(node.shape) or before[0] != node.shape[0]:
-        return None
-    size = torch.Size(before).numel()
-    labels = torch.arange(1, size + 1, device=net.program.device).reshape(1, *before)
-    moved = node.move([labels])[0].cpu()
-    one = size // before[0]
-    channel = torch.arange(before[0]).reshape(-1, *[1] * (len(before) - 1))
-    own = torch.where(moved > 0, moved - channel * one, 0)
-    if not torch.equal(own, own[:1].expand_as(own)) or bool((own > one).any()):
-        return None
-    axes = torch.unravel_index((own[0] - 1).clamp(min=0), before[1:])
-    found = [
-        torch.where(own[0] > 0, entry, -1).movedim(a, 0).reshape(own.shape[1 + a], -1).amax(1)
-        for a, entry in enumerate(axes)
-    ]
-    grids = torch.meshgrid(*found, indexing="ij")
-    code = torch.ones_like(own[0])
-    inside = torch.ones_like(own[0], dtype=torch.bool)
-    for grid, size in zip(grids, before[1:], strict=True):
-        code = (code - 1) * size + grid + 1
-        inside &= grid >= 0
-    if not torch.equal(torch.where(inside, code, 0), own[0]):
-        return None
-    come = [source.tolist() for source in found]
-    return [
-        [source[k] if k >= 0 else -1 for k in read]
-        for source, read in zip(come, routed, strict=True)
-    ]
 
 
 def read(
@@ -366,6 +294,9 @@ def _folded(
         device = plan.net.program.device
         return [[torch.full(shape, value, dtype=dtype, device=device)] for value in values]
     one, two = left[a.node], right[b.node]
+    if full and fused.is_available(plan.net.program.device) and _is_plain(one, two):
+        tables = plan.sources(a), plan.sources(b)
+        return _in_one_pass(one, two, fresh, scales, orders, dtype, tables)
     kernels = contract(one, two, fresh, scales, orders, dtype, equal=not full)
     if not full:
         return [
@@ -377,3 +308,50 @@ def _folded(
         [fold(t.reshape(n, *a.shape, m, *b.shape), a.windows, b.windows) for t in groups]
         for groups in kernels
     ]
+
+
+def _is_plain(one: Reading, two: Reading) -> bool:
+    """Tell whether all that two readings share is read position by position."""
+    shared = [
+        (one.parts[k].pattern, two.parts[k].pattern) for k in one.parts.keys() & two.parts.keys()
+    ]
+    return all(
+        agree(*pair)
+        and all(p.slots == 1 and p.strides is not None and len(p.strides[0]) < 2 for p in pair)
+        for pair in shared
+    )
+
+
+def _in_one_pass(
+    one: Reading,
+    two: Reading,
+    fresh: Mapping[int, Fresh],
+    scales: Mapping[int | None, float],
+    orders: int,
+    dtype: torch.dtype,
+    tables: tuple[Tensor, Tensor],
+) -> list[list[Tensor]]:
+    """Contract and fold at once, as :func:`contract` and :func:`fold` do one after the other."""
+    left, right = tables
+    shape = (one.examples, left.shape[1], two.examples, right.shape[1])
+    groups = groups_of(one)
+    totals = [
+        [torch.zeros(shape, dtype=dtype, device=left.device) for _ in range(groups)]
+        for _ in range(orders)
+    ]
+    for g in range(groups):
+        if one.data is not None and two.data is not None:
+            product = overlaps(one.data[g], two.data[g], dtype)
+            fused.multiply_and_fold(product, None, left, right, totals[0][g], scales[None])
+        for k in one.parts.keys() & two.parts.keys():
+            a, b, u = one.parts[k], two.parts[k], fresh[k]
+            for rows, columns in columns_of(a, b, g, u):
+                factors = [
+                    p.factor[g] if columns is None else p.factor[g][..., columns] for p in (a, b)
+                ]
+                product = overlaps(factors[0], factors[1], dtype)
+                for order in range(orders):
+                    at = placed(u.u[order][rows], a.pattern, b.pattern).view(product.shape)
+                    scale = a.scale * b.scale * scales[k]
+                    fused.multiply_and_fold(product, at, left, right, totals[order][g], scale)
+    return totals
