@@ -283,3 +283,22 @@ def test_a_network_traced_at_another_number_of_examples_is_not_read_again(
     monkeypatch.setattr(recording, "trace", lambda *_: pytest.fail("read again"))
     assert torch.equal(rl.npk(net, x), whole)
     assert torch.equal(rl.npk(copy.copy(net), x[:1]), whole[:1, :1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tangent", [False, True])
+def test_another_device_gives_the_same_kernel(name: str, dtype: torch.dtype, tangent: bool) -> None:
+    module, x = made(name, 5)
+    net = rl.trace(module, x)
+    gates = net.gates(x)
+    call = rl.ntk_law if tangent else rl.npk
+    here = call(net, x)
+    away = copy.deepcopy(module).cuda()
+    moved = [g.cuda() for g in gates]
+    there = call(away, x.cuda(), dtype=dtype, gates=(moved, moved))
+    assert there.device.type == "cuda"
+    size = kernel_magnitude(net, x, gates, tangent=tangent)
+    bound = 2 * gamma(4 * roundings(net) + 8, dtype) * size
+    assert bool(((there.cpu().double() - here).abs() <= bound).all())

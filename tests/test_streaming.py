@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import reluctant as rl
 from reluctant.theory import streaming
-from reluctant.theory.streaming import KernelJob, compute_block, kernel_cost, write_kernel
+from reluctant.theory.streaming import KernelJob, compute_block, write_kernel
 
 
 def chain(outputs: int = 1) -> nn.Module:
@@ -92,9 +92,9 @@ def test_outputs_with_kernels_of_their_own_are_a_third_axis(here: Path) -> None:
 
 
 def test_the_cost_is_that_of_half_the_pairs() -> None:
-    cost = kernel_cost(job())
+    cost = job().cost
     assert (cost.pairs, cost.blocks, cost.bytes) == (210, 6, 20 * 20 * 8)
-    assert kernel_cost(job(y=inputs(9))).pairs == 180
+    assert job(y=inputs(9)).cost.pairs == 180
     assert str(cost).startswith("210 pairs, about ")
 
 
@@ -157,7 +157,7 @@ def test_pieces_of_another_kernel_are_not_taken(
     asked = job(**changed)
     computed = counted(monkeypatch)
     write_kernel(asked, here / "K.npy")
-    assert len(computed) == kernel_cost(asked).blocks
+    assert len(computed) == asked.cost.blocks
 
 
 def test_a_sidecar_says_what_the_file_holds(here: Path) -> None:

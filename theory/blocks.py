@@ -164,7 +164,7 @@ class Law:
             for a in range(0, count, step):
                 picked = slice(a, min(a + step, count))
                 found = self._tile(rows, rows, picked, picked)
-                sums.append(found.diagonal(dim1=0, dim2=1).double().sum(-1))
+                sums.append(found.diagonal(dim1=0, dim2=1).cpu().double().sum(-1))
         return torch.stack(sums).sum(0)
 
 
@@ -213,9 +213,11 @@ def make_law(
                 "normalise='gates' is defined for fully connected chains only; use 'none', 'trace' or 'width'"
             )
         sources = False
+    if dtype is torch.float64 and x.device.type == "mps":
+        raise InputError("this device has no float64; ask for dtype=torch.float32")
     variances = variances_of(net, variance)
     found = origins(net)
-    structure = _structure(net, found, sources)
+    structure = _structure(net, found, sources, dtype)
     chosen, _ = _chosen(net, output)
     plan = make_plan(net, found, chosen, structure)
     z = {k: variances[net.weights[k].name] for k in plan.order}
@@ -238,7 +240,7 @@ def make_law(
         largest = int(x[: left.size].flatten(1).abs().sum(1).argmax())
         one = {s: reading.of(slice(largest, largest + 1)) for s, reading in first.items()}
         plan = balanced(plan, one, z)
-    factor = torch.ones(len(chosen), dtype=torch.float64, device=x.device)
+    factor = torch.ones(len(chosen), dtype=torch.float64)
     made = Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype), factor)
     if normalise == "trace":
         return replace(made, factor=1.0 / made.trace())
@@ -315,7 +317,9 @@ def law(
     return kernel[..., 0] if shared else kernel
 
 
-def _structure(net: PathNetwork, found: dict[int, Origin], sources: bool) -> dict[int, Image]:
+def _structure(
+    net: PathNetwork, found: dict[int, Origin], sources: bool, dtype: torch.dtype
+) -> dict[int, Image]:
     """Return images of one example with all gates open."""
     nodes = [net.nodes[i] for i in net.value_nodes]
     shapes = {node.gate: node.shape for node in nodes if isinstance(node, Gate)}
@@ -323,7 +327,7 @@ def _structure(net: PathNetwork, found: dict[int, Origin], sources: bool) -> dic
     count = len(net.gate_layers)
     ones = [torch.ones(1, *shapes.get(g, ()), device=device) for g in range(count)]
     x = torch.ones(1, *net.input_shape, device=device)
-    return images(net, x, ones, found, sources=sources)
+    return images(net, x, ones, found, sources=sources, dtype=dtype)
 
 
 def _example_bytes(structure: Mapping[int, Image], dtype: torch.dtype) -> int:

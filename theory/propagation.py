@@ -225,11 +225,12 @@ def balanced(plan: Plan, readings: Mapping[int, Reading], z: Mapping[int, float]
 
     Args:
         plan: Plan without exponents.
-        readings: Readings of the examples, whose kernels are propagated once in float64.
+        readings: Readings of the examples, whose kernels are propagated once, in float64 where there is that.
         z: One number a weight tensor.
     """
     seen: dict[int | None, float] = {}
-    propagate(plan, readings, readings, z, tangent=False, dtype=torch.float64, seen=seen)
+    wide = torch.float32 if plan.net.program.device.type == "mps" else torch.float64
+    propagate(plan, readings, readings, z, tangent=False, dtype=wide, seen=seen)
     exponents: dict[int | None, int] = {}
     last = 0
     for k in (*plan.order, None):

@@ -39,6 +39,29 @@ Progress = Callable[[str, int, int], None]
 _BLOCK_BYTES = 1 << 26  # of the file; what a kill can lose, and what a worker sends
 
 
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """Say what a kernel takes, before it is computed.
+
+    Attributes:
+        pairs: Pairs of examples; of a symmetric kernel each once.
+        multiply_adds: Estimate, all pairs together.
+        bytes: Size of the file.
+        blocks: Number of blocks.
+    """
+
+    pairs: int
+    multiply_adds: float
+    bytes: int
+    blocks: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.pairs:,} pairs, about {self.multiply_adds:.1e} multiply-adds, "
+            f"{self.bytes / 1e9:.3g} GB on disk, {self.blocks} blocks"
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelJob:
     r"""Be a kernel to be computed, small enough to travel.
@@ -127,6 +150,16 @@ class KernelJob:
         return (n, m) if outputs == 1 or self.law == "ntk" else (n, m, outputs)
 
     @property
+    def cost(self) -> JobCost:
+        """Return what it takes."""
+        law, _ = self.made()
+        n, m, _ = law.shape
+        pairs = n * m if self.y is not None else n * (n + 1) // 2
+        work = pairs * kernel_work(self.net) * (2 if self.law == "ntk" else 1)
+        size = int(torch.Size(self.shape).numel()) * self.dtype.itemsize
+        return JobCost(pairs, work, size, len(law.blocks()))
+
+    @property
     def identity(self) -> str:
         """Return a digest of all that the numbers depend on."""
         from reluctant import __version__
@@ -156,39 +189,6 @@ class KernelJob:
                 digest.update(f"{name} {tuple(t.shape)} {t.dtype}".encode())
                 digest.update(t.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Say what a kernel takes, before it is computed.
-
-    Attributes:
-        pairs: Pairs of examples; of a symmetric kernel each once.
-        multiply_adds: Estimate, all pairs together.
-        bytes: Size of the file.
-        blocks: Number of blocks.
-    """
-
-    pairs: int
-    multiply_adds: float
-    bytes: int
-    blocks: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.pairs:,} pairs, about {self.multiply_adds:.1e} multiply-adds, "
-            f"{self.bytes / 1e9:.3g} GB on disk, {self.blocks} blocks"
-        )
-
-
-def kernel_cost(job: KernelJob) -> Cost:
-    """Return what a kernel takes."""
-    law, _ = job.made()
-    n, m, _ = law.shape
-    pairs = n * m if job.y is not None else n * (n + 1) // 2
-    work = pairs * kernel_work(job.net) * (2 if job.law == "ntk" else 1)
-    size = int(torch.Size(job.shape).numel()) * job.dtype.itemsize
-    return Cost(pairs, work, size, len(law.blocks()))
 
 
 def compute_block(job: KernelJob, i: int, j: int) -> tuple[int, int, np.ndarray[Any, Any]]:
@@ -244,7 +244,7 @@ def write_kernel(
             arguments do not fit the network.
 
     Cost:
-        :func:`kernel_cost` says it.
+        :attr:`KernelJob.cost` says it.
     """
     path = Path(path)
     if path.suffix != ".npy":
@@ -258,7 +258,7 @@ def write_kernel(
             )
         return _opened(path)
     law, _ = job.made()
-    cost = kernel_cost(job)
+    cost = job.cost
     with _journal(path, identity, job) as (journal, done):
         part = Path(f"{path}.part")
         kernel = _mapped(part, job, new=not done)

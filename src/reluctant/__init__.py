@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from reluctant.theory.statements import Statement as Statement
     from reluctant.theory.statements import Trial as Trial
     from reluctant.theory.streaming import KernelJob as KernelJob
-    from reluctant.theory.streaming import kernel_cost as kernel_cost
     from reluctant.theory.streaming import write_kernel as write_kernel
     from reluctant.theory.tangents import ntk as ntk
     from reluctant.theory.tracing import trace as trace
@@ -100,7 +99,6 @@ _HOMES = {
     "ntk": "reluctant.theory.tangents",
     "ntk_law": "reluctant.theory.kernels",
     "KernelJob": "reluctant.theory.streaming",
-    "kernel_cost": "reluctant.theory.streaming",
     "write_kernel": "reluctant.theory.streaming",
     "nu": "reluctant.theory.measures",
     "one_tensor": "reluctant.theory.single",

@@ -119,7 +119,7 @@ def kernel(
     import torch
 
     from reluctant import checkpoints, datasets, targets
-    from reluctant.theory.streaming import KernelJob, kernel_cost, write_kernel
+    from reluctant.theory.streaming import KernelJob, write_kernel
 
     how = datasets.Preparation(
         resize,
@@ -151,7 +151,7 @@ def kernel(
     for note in (*notes, *said, *more):
         console.print(f"note: {note}", markup=False, highlight=False)
     shape = " x ".join(map(str, job.shape))
-    console.print(f"{law.value}, {shape}: {kernel_cost(job)}", markup=False, highlight=False)
+    console.print(f"{law.value}, {shape}: {job.cost}", markup=False, highlight=False)
     if dry_run:
         return
     with progress_bar() as progress:
