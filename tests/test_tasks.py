@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 import reluctant as rl
+from reluctant.reports import runner
 from reluctant.targets import make_module
 from reluctant.theory import tasks
 from reluctant.theory.errors import ReluctantError
@@ -161,8 +162,12 @@ def test_a_cluster_gives_the_same_bits_and_survives_the_death_of_a_worker(here: 
 
         found = write_kernel(job, here / "cluster.npy", scheduler=address, progress=kill_one)
         assert workers[0].poll() is not None
+        there = runner.run("skip-ensemble", "smoke", here / "cluster", scheduler=address)
     assert len(said) == 37  # one before, and one for each of 8 * 9 / 2 blocks
     assert np.array_equal(found, expected)
+    own = runner.run("skip-ensemble", "smoke", here / "own")
+    assert there.ran == own.ran == len(own.records) > 0
+    assert [r.result for r in there.records] == [r.result for r in own.records]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
