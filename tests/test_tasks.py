@@ -167,7 +167,7 @@ def test_a_cluster_gives_the_same_bits_and_survives_the_death_of_a_worker(here: 
     assert np.array_equal(found, expected)
     own = runner.run("skip-ensemble", "smoke", here / "own")
     assert there.ran == own.ran == len(own.records) > 0
-    assert [r.result for r in there.records] == [r.result for r in own.records]
+    np.testing.assert_equal([r.result for r in there.records], [r.result for r in own.records])
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
