@@ -38,7 +38,7 @@ _STEP = (
     4  # a round has units of a quarter of all networks before it at most, so that their mean is a
 )
 # centre no further off than half a unit's standard deviation
-_NUMBERS = 1 << 23  # held at once while networks are run
+_NUMBERS = 1 << 20  # held at once while networks are run: they stay in a processor's cache
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -234,7 +234,7 @@ class _Values:
             total: Tensor | float = 0.0
             for done in range(0, size, self._together):
                 networks = count * min(self._together, size - done)
-                h = self._sides(torch.func.vmap(self._features)(self._draw(networks)), count)
+                h = self._sides(self._of_networks(self._draw(networks)), count)
                 total = total + (h[0] @ h[1].mT).movedim(0, -1)
                 sizes = (t.square().sum((1, 3)).T for t in h)
                 self._diagonals = [d + t for d, t in zip(self._diagonals, sizes, strict=True)]
@@ -263,7 +263,7 @@ class _Values:
             k: self._x.new_full((1, *weight.shape), self._sigma.get(k, 0.0))
             for k, weight in enumerate(self.net.weights)
         }
-        return self._sides(torch.func.vmap(partial(self._features, magnitudes=True))(weights), 1)
+        return self._sides(self._of_networks(weights, magnitudes=True), 1)
 
     def _sides(
         self, h: Float[Tensor, "networks examples rows outputs"], units: int
@@ -288,6 +288,12 @@ class _Values:
             drawn = signs[weight.parameter][:, weight.entries.flatten().to(self._x.device)]
             found[k] = self._sigma[k] * drawn.reshape(networks, *weight.shape)
         return found
+
+    def _of_networks(self, drawn: Mapping[int, Tensor], magnitudes: bool = False) -> Tensor:
+        features = partial(self._features, magnitudes=magnitudes)
+        if len(drawn[0]) > 1:
+            return torch.func.vmap(features)(drawn)
+        return features({k: w[0] for k, w in drawn.items()})[None]  # convolutions like it better
 
     def _features(
         self, drawn: Mapping[int, Tensor], magnitudes: bool = False
