@@ -15,7 +15,7 @@ import reluctant as rl
 from reluctant.theory import sketches
 from reluctant.theory.kernels import kernel_magnitude
 from reluctant.theory.rounding import gamma, roundings
-from reluctant.theory.sketches import _Values, sketch
+from reluctant.theory.sketches import RandomValues, sketch
 from reluctant.theory.tails import Mean, Terms
 
 
@@ -81,7 +81,7 @@ def made(name: str, n: int = 3) -> tuple[nn.Module, Tensor]:
     return make().double(), torch.randn(n, *shape, dtype=torch.float64)
 
 
-class AllPatterns(_Values):
+class AllPatterns(RandomValues):
     """Draw every sign pattern, once."""
 
     def patterns(self) -> int:
@@ -182,14 +182,14 @@ def test_a_wrong_sketch_misses_the_kernel(fault: str, monkeypatch: pytest.Monkey
     module, x, _ = narrow()
     net = rl.trace(module, x)
     options = tied_gates(net, x) if fault == "tied gates" else {}
-    draw = _Values._draw
+    draw = RandomValues._draw
     if fault == "scale":
         monkeypatch.setattr(
-            _Values, "_draw", lambda self, n: {k: 1.1 * w for k, w in draw(self, n).items()}
+            RandomValues, "_draw", lambda self, n: {k: 1.1 * w for k, w in draw(self, n).items()}
         )
     if fault == "tied weights":  # the two sides of a layer with one sign
         monkeypatch.setattr(
-            _Values,
+            RandomValues,
             "_draw",
             lambda self, n: {k: w[..., :1].expand_as(w) for k, w in draw(self, n).items()},
         )

@@ -113,7 +113,7 @@ def sketch(
         1/2, 1/4, …, so that stopping when the bars are small enough is no cheating.
     """
     _check(within, confidence, draws, kurtosis)
-    drawn = _Values(module, x, y, variance, sources, output, gates, seed)
+    drawn = RandomValues(module, x, y, variance, sources, output, gates, seed)
     pilot = torch.cat([*drawn.products(_PILOT, 1)])
     if not bool(torch.isfinite(pilot).all()):
         raise InputError(
@@ -180,7 +180,7 @@ def _unit_size(worst: float, kurtosis: float, failure: float) -> int:
         size = 2 * size if math.isinf(most) else min(2 * size, math.ceil(most))
 
 
-class _Values:
+class RandomValues:
     """Hold examples with their gates, and make products of random value networks."""
 
     def __init__(
@@ -195,6 +195,10 @@ class _Values:
         seed: int,
     ) -> None:
         net = self.net = network_at(module, x)
+        if x.device.type == "mps":
+            raise InputError(
+                "this device has no float64, in which a sketch is drawn; move all to the cpu"
+            )
         if not net.weighted:
             raise InputError("the network has no weights to draw; its kernel is the exact rl.npk")
         for node in repeated_weights(net):
