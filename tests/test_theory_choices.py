@@ -171,7 +171,9 @@ def test_gates_are_hard_only_if_all_that_made_them_is_0_or_1(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "act", [_put, lambda q: q * (q > 0), lambda q: torch.where(q <= 0, 0, q)], ids=str
+    "act",
+    [_put, lambda q: q * (q > 0), lambda q: torch.where(q <= 0, 0, q)],
+    ids=["put", "product", "where"],
 )
 def test_a_relu_written_with_a_comparison_has_a_gated_twin(act: Act) -> None:
     module = Acting(act)

@@ -18,6 +18,7 @@ from typing import IO, Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reluctant.theory.blocks import MEMORY, Law, Normalisation, make_law, outputs_share_a_kernel
@@ -191,7 +192,7 @@ class KernelJob:
         return digest.hexdigest()
 
 
-def compute_block(job: KernelJob, i: int, j: int) -> tuple[int, int, np.ndarray[Any, Any]]:
+def compute_block(job: KernelJob, i: int, j: int) -> tuple[int, int, NDArray[Any]]:
     """Return where a block begins, and the block.
 
     Raises:
@@ -209,7 +210,7 @@ def compute_block(job: KernelJob, i: int, j: int) -> tuple[int, int, np.ndarray[
             f"the kernel exceeds the largest {str(job.dtype).removeprefix('torch.')}; normalise it, "
             "take a law with a small variance, or ask for float64"
         )
-    found: np.ndarray[Any, Any] = block.reshape(rows, columns, *job.shape[2:]).cpu().numpy()
+    found: NDArray[Any] = block.reshape(rows, columns, *job.shape[2:]).cpu().numpy()
     return i, j, found
 
 
@@ -221,7 +222,7 @@ def write_kernel(
     scheduler: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> np.ndarray[Any, Any]:
+) -> NDArray[Any]:
     """Compute a kernel block by block into a ``.npy`` file.
 
     Only the upper half of a symmetric kernel is computed. The numbers do not depend on the number
@@ -292,7 +293,7 @@ def write_kernel(
 
 def _blocks(
     job: KernelJob, places: list[tuple[int, int]], workers: int, scheduler: str | None
-) -> Iterator[tuple[int, int, np.ndarray[Any, Any]]]:
+) -> Iterator[tuple[int, int, NDArray[Any]]]:
     if scheduler is None and workers == 1:  # threads share what is read of the examples
         return (compute_block(job, *place) for place in places)
     return finished(compute_block, places, workers, shared=(job,), scheduler=scheduler)
@@ -304,7 +305,7 @@ def _pairs(law: Law, job: KernelJob, i: int, j: int) -> int:
     return rows * (rows + 1) // 2 if job.y is None and i == j else rows * columns
 
 
-def _mapped(part: Path, job: KernelJob, *, new: bool) -> np.memmap[Any, Any]:
+def _mapped(part: Path, job: KernelJob, *, new: bool) -> np.memmap[Any, np.dtype[Any]]:
     kind = np.dtype(str(job.dtype).removeprefix("torch."))
     if new:
         needed = int(torch.Size(job.shape).numel()) * kind.itemsize
@@ -387,6 +388,6 @@ def _describe(described: Path, job: KernelJob, identity: str) -> None:
     write_whole(described, json.dumps(facts, indent=1))
 
 
-def _opened(path: Path) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+def _opened(path: Path) -> NDArray[Any]:
+    found: NDArray[Any] = np.load(path, mmap_mode="r")
     return found

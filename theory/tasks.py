@@ -23,6 +23,7 @@ import joblib
 import numpy as np
 import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
+from numpy.typing import NDArray
 from torch import nn
 
 from reluctant.theory.errors import InputError, ReluctantError
@@ -106,7 +107,7 @@ class Parcel:
     """
 
     digest: str
-    pickle: np.ndarray[Any, Any] = field(repr=False)
+    pickle: NDArray[Any] = field(repr=False)
 
 
 def pack(things: tuple[Any, ...]) -> Parcel:
