@@ -240,6 +240,20 @@ def test_units_on_the_residual_stream_are_not_free() -> None:
     assert hidden_layers(trace(module, draw(2, 2))) == []
 
 
+def test_units_that_read_their_inputs_in_groups_are_not_free() -> None:
+    depthwise = nn.Conv1d(2, 4, 2, groups=2)
+    module = nn.Sequential(depthwise, nn.ReLU(), nn.Conv1d(4, 1, 1)).double()
+    x, order = draw(2, 2, 5), [2, 3, 0, 1]
+    before = module(x)
+    assert hidden_layers(trace(module, x)) == []
+    with torch.no_grad():  # since this is another function
+        for weight in (depthwise.weight, depthwise.bias):
+            assert weight is not None
+            weight.copy_(weight[order])
+        module.get_parameter("2.weight").copy_(module.get_parameter("2.weight")[:, order])
+    assert float((module(x) - before).detach().abs().max()) > 0.01
+
+
 def test_moving_and_scaling_units_changes_weights_but_not_the_output() -> None:
     module = nn.Sequential(
         nn.Conv1d(1, 3, 2), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(6, 2)

@@ -97,6 +97,8 @@ def _units(
     for k in terms:
         if readers[k] != [operand] or len(found[k].sites) > 1:
             return f"the units of {net.weights[k].name} are read beside {name} too"
+        if found[k].operator(net, 0).groups > 1:  # each row is tied to the inputs of its group
+            return f"the units of {net.weights[k].name} read their inputs in groups"
     if sum(not isinstance(found[k].operator(net, 0), Bias) for k in terms) != 1 or len(terms) > 2:
         return f"{name} reads a sum of {' and '.join(made)}"
     if not _keeps_units(net, [found[k].sites[0] for k in terms], operand):
