@@ -17,23 +17,24 @@ an entry that comes from nowhere, all zeros, is right for the constant 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 _ODD = (-7046029254386353131, -4417276706812531889, -7723592293110705685)
 _CANDIDATES = 64
+_FEW = 3  # entries that are looked up before all are compared
 
 
 def mixed(*parts: Tensor | int) -> Tensor:
     """Mix integers to one fingerprint, entry by entry; 0 is kept for the constant 0."""
     total = torch.zeros((), dtype=torch.long)
     for part in parts:
-        total = (total ^ part) * _ODD[0]
-        total = (total ^ (total >> 29)) * _ODD[1]
-        total = (total ^ (total >> 32)) * _ODD[2]
-    return torch.where(total == 0, torch.ones_like(total), total)
+        total = (total ^ part).mul_(_ODD[0])
+        total.bitwise_xor_(total >> 29).mul_(_ODD[1])
+        total.bitwise_xor_(total >> 32).mul_(_ODD[2])
+    return total.masked_fill_(total == 0, 1)
 
 
 def bits(value: Tensor) -> Tensor:
@@ -44,6 +45,11 @@ def bits(value: Tensor) -> Tensor:
 def divisors(n: int) -> list[int]:
     """Return the divisors of n, smallest first."""
     return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def primes(n: int) -> list[int]:
+    """Return the primes that divide n."""
+    return [q for q in divisors(n)[1:] if len(divisors(q)) == 2]
 
 
 def axes_of(labels: Tensor) -> int:
@@ -123,10 +129,7 @@ def in_order(
     first = (periods * (count + 1) - place).argmax(1, keepdim=True)  # longest period, then first
     shift = offsets_of(elements).gather(1, first)
     total = _fingerprints(elements, shift, mixed(place)).sum(0)
-    whole = torch.ones_like(shift[:, 0])
-    for a, n in enumerate(sizes):
-        for d in reversed(divisors(n)):
-            whole[a] = torch.where((d % periods[a] == 0).all(0), d, whole[a])
+    whole = _least(sizes, elements.shape[2:], lambda a, d: (d % periods[a] == 0).all(0))
     return _made(_kind(elements, total, tag, vanishes), shift[:, 0], whole)
 
 
@@ -148,15 +151,42 @@ def in_any_order(
     """
     none = torch.zeros((), dtype=torch.long)
     total = _fingerprints(elements, none, 0).sum(0)
-    periods = torch.ones(len(sizes), *elements.shape[2:], dtype=torch.long)
-    for a, n in enumerate(sizes):
-        for d in reversed(divisors(n)):
-            along = torch.zeros(len(sizes), *[1] * (elements.ndim - 1), dtype=torch.long)
-            along[a] = d
-            closed = _fingerprints(elements, along, 0).sum(0) == total
-            periods[a] = torch.where(closed, d, periods[a])
+
+    def is_closed(a: int, d: Tensor) -> Tensor:
+        along = torch.zeros(len(sizes), 1, *d.shape, dtype=torch.long)
+        along[a] = d
+        return _fingerprints(elements, along, 0).sum(0) == total
+
+    periods = _least(sizes, elements.shape[2:], is_closed)
     shift, total = _canonical(elements, periods, total)
     return _made(_kind(elements, total, tag, vanishes), shift, periods)
+
+
+def _least(
+    sizes: Sequence[int], shape: Sequence[int], is_closed: Callable[[int, Tensor], Tensor]
+) -> Tensor:
+    r"""Return the least shifts that leave something as it is, one for each axis.
+
+    Those that do are the multiples of one of them, which divides the size: prime after prime is
+    taken out of the size as long as what is left does.
+
+    Args:
+        sizes: Spatial sizes of the data.
+        shape: Shape of the entries.
+        is_closed: Tells for an axis and a shift of each entry where it does.
+
+    Returns:
+        Periods, shape (axes, \*shape).
+    """
+    least = torch.tensor(sizes).reshape(-1, *[1] * len(shape)).repeat(1, *shape)
+    for a, n in enumerate(sizes):
+        for q in primes(n):
+            divisible = least[a] % q == 0
+            while bool(divisible.any()):
+                divisible &= is_closed(a, least[a] // q)
+                least[a] = torch.where(divisible, least[a] // q, least[a])
+                divisible &= least[a] % q == 0
+    return least
 
 
 def _kind(elements: Tensor, total: Tensor, tag: int, vanishes: bool) -> Tensor:
@@ -210,10 +240,7 @@ def steps_of(labels: Tensor, sizes: Sequence[int]) -> tuple[int, ...]:
 
 def closed_under(labels: Tensor, axis: int, step: int) -> bool:
     """Tell whether a shift leaves the entries, as a set of functions of the data, as they are."""
-    flat = labels.flatten(1)
-    moved = flat.clone()
-    moved[1 + axis] = (moved[1 + axis] + step) % periods_of(flat)[axis]
-    return torch.equal(mixed(*flat).unique(), mixed(*moved).unique())
+    return _is_closed(labels.flatten(1), _functions(labels.flatten(1)), axis, step)
 
 
 def closing_step(labels: Tensor, axis: int, size: int) -> int:
@@ -221,10 +248,33 @@ def closing_step(labels: Tensor, axis: int, size: int) -> int:
     return next((d for d in divisors(size)[:-1] if closed_under(labels, axis, d)), size)
 
 
-def closes_early(labels: Tensor, axis: int, size: int) -> bool:
-    """Tell whether some step less than the size leaves the set of entries as it is.
+def closing_axes(labels: Tensor, sizes: Sequence[int]) -> tuple[bool, ...]:
+    """Tell for each axis whether some step less than its size leaves the set of entries as it is.
 
     A step that does has multiples that do, and one of these is the size over a prime.
     """
-    primes = (q for q in divisors(size)[1:] if len(divisors(q)) == 2)
-    return any(closed_under(labels, axis, size // q) for q in primes)
+    flat = labels.flatten(1)
+    found = _functions(flat)
+    return tuple(
+        any(_is_closed(flat, found, axis, size // q) for q in primes(size))
+        for axis, size in enumerate(sizes)
+    )
+
+
+def _functions(flat: Tensor) -> Tensor:
+    """Return one fingerprint an entry, equal where the functions of the data are: a kind has a period."""
+    return mixed(*flat[: 1 + axes_of(flat)])
+
+
+def _is_closed(flat: Tensor, found: Tensor, axis: int, step: int) -> bool:
+    few = _moved(flat[:, :: max(1, flat.shape[1] // _FEW)], axis, step)
+    if not all(bool((found == one).any()) for one in few):  # most are not, and nothing is sorted
+        return False
+    return torch.equal(found.unique(), _moved(flat, axis, step).unique())
+
+
+def _moved(flat: Tensor, axis: int, step: int) -> Tensor:
+    """Return the fingerprints of the functions that a shift makes of entries."""
+    moved = flat.clone()
+    moved[1 + axis] = (moved[1 + axis] + step) % periods_of(flat)[axis]
+    return _functions(moved)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from reluctant.theory.labels import (
     bits,
-    closes_early,
+    closing_axes,
     closing_step,
     in_order,
     mixed,
@@ -153,6 +153,7 @@ class _Walk:
         self.reader = MaskReader(net, sizes)
         self.labels: dict[int, Tensor] = {}
         self.unread: dict[int, str] = {}
+        self.closing: dict[int, tuple[bool, ...]] = {}
 
     def run(self) -> None:
         """Label the nodes of the paths, and those that their gates are made from."""
@@ -276,8 +277,9 @@ class _Walk:
 
     def breaks(self, i: int, axis: int) -> bool:
         """Tell whether shifts no longer permute the entries of a tensor."""
-        size = self.sizes[axis]
-        return size > 1 and not closes_early(self.labels[i], axis, size)
+        if i not in self.closing:
+            self.closing[i] = closing_axes(self.labels[i], self.sizes)
+        return self.sizes[axis] > 1 and not self.closing[i][axis]
 
     def blamed(self, axis: int) -> Iterator[Unmet]:
         """Yield the operations that break the symmetry though what they read has it."""
