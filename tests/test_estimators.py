@@ -199,6 +199,7 @@ def test_parameters_are_searched() -> None:
     assert search.fit(X, Y).best_params_ == {"alpha": 1e-3}
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -215,7 +216,15 @@ def test_parameters_are_searched() -> None:
             r"2 outputs with kernels of their own; choose one",
         ),
         (lambda m: PathKernelRegressor(m, alpha=0.0).fit(X, Y), r"alpha must be a positive number"),
-        (lambda m: PathKernelRegressor(m, landmarks=0).fit(X, Y), r"landmarks must be 1 at least"),
+        (lambda m: PathKernelRegressor(m, alpha="1").fit(X, Y), r"alpha must be a positive"),  # type: ignore[arg-type]
+        (lambda m: PathKernelRegressor(m, landmarks=2.5).fit(X, Y), r"at least 1, got 2\.5"),  # type: ignore[arg-type]
+        (lambda m: NeuralPathKernel("net")(X), r"expected a torch\.nn\.Module, got str"),  # type: ignore[arg-type]
+        (lambda m: NeuralPathKernel(m)(np.array([["a"]])), r"rows of numbers: could not"),
+        (lambda m: NeuralPathKernel(m, input_shape=5)(X), r"tuple of integers or None, got 5"),  # type: ignore[arg-type]
+        (
+            lambda m: PathKernelRegressor(m, landmarks=0).fit(X, Y),
+            r"an integer of at least 1, got 0",
+        ),
         (
             lambda m: PathKernelRegressor(nn.Linear(5, 1, bias=False).double()).fit(0 * X, Y),
             r"row 0 with itself is 0",

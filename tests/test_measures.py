@@ -100,6 +100,7 @@ def test_measures_of_a_kernel_of_rank_one() -> None:
     assert effective_dimension(h, 8.0) == 0.5
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -115,6 +116,13 @@ def test_measures_of_a_kernel_of_rank_one() -> None:
         (lambda h: nu(h.index_fill(0, torch.tensor([4]), torch.nan), torch.ones(12)), r"in row 4"),
         (lambda h: nu(h, torch.ones(12), jitter=-1.0), r"jitter must be"),
         (lambda h: effective_dimension(h, 0.0), r"ridge must be a positive number"),
+        (lambda h: nu(h.numpy(), torch.ones(12)), r"torch\.Tensor, got ndarray"),
+        (
+            lambda h: alignment(h, [0, 1] * 6),  # type: ignore[arg-type]
+            r"labels and targets must be a torch\.Tensor, got list",
+        ),
+        (lambda h: spectrum(h.triu()), r"not symmetric: entries differ"),
+        (lambda h: nu(h, torch.ones(12), jitter="a"), r"jitter must be"),  # type: ignore[arg-type]
         (lambda h: spectrum(-h), r"no positive eigenvalue"),
     ],
 )

@@ -232,6 +232,7 @@ class Twice(nn.Module):
         return self.layer(self.layer(x).relu())
 
 
+@pytest.mark.wrong_types
 def test_what_cannot_be_sketched_says_so() -> None:
     module, x, y = narrow()
     with pytest.raises(rl.NotIdentified, match=r"layer\.weight acts twice on a path"):
@@ -246,6 +247,10 @@ def test_what_cannot_be_sketched_says_so() -> None:
         sketch(module, x, within=10.0, kurtosis=1.0)
     for options, message in [
         ({"within": 0.0}, "within must be positive"),
+        ({"within": "2%"}, "within must be a number, got '2%'"),
+        ({"draws": 2e4}, "draws must be an integer, got 20000.0"),
+        ({"seed": "k"}, "seed must be an integer, got 'k'"),
+        ({"gates": ([x[:2]] * 2, [x] * 2)}, "gate layer 0 is that of 2 inputs, got 6"),
         ({"confidence": 1.0}, "confidence must lie between"),
         ({"kurtosis": 0.5}, "finite number of at least 1"),
         ({"draws": 10}, "draws must be 1088 at least"),

@@ -94,8 +94,8 @@ def nu(kernel: Float[Tensor, "n n"], targets: Tensor, *, jitter: float = 0.0) ->
     h = _square(kernel)
     y = _fitting(targets, h).double()
     n = len(h)
-    if not 0.0 <= jitter < float("inf"):
-        raise InputError(f"jitter must be a finite number of at least 0, got {jitter}")
+    if not (_is_number(jitter) and 0.0 <= jitter < float("inf")):
+        raise InputError(f"jitter must be a finite number of at least 0, got {jitter!r}")
     h = h + jitter * h.diagonal().mean() * torch.eye(n, dtype=h.dtype, device=h.device)
     remedy = "remove examples that the kernel cannot tell apart, or pass jitter=1e-8 or more"
     if not bool((h.diagonal() > 0).all()):
@@ -157,9 +157,9 @@ def effective_dimension(kernel: Float[Tensor, "n n"], ridge: float) -> float:
     Source:
         Zhang, Learning bounds for kernel regression using effective data dimensionality, 2005.
     """
-    if not 0.0 < ridge < float("inf"):
+    if not (_is_number(ridge) and 0.0 < ridge < float("inf")):
         raise InputError(
-            f"ridge must be a positive number, got {ridge}; for ridge 0 take the rank, the number "
+            f"ridge must be a positive number, got {ridge!r}; for ridge 0 take the rank, the number "
             "of entries of the spectrum that are not 0"
         )
     values = _eigenvalues(kernel)
@@ -176,6 +176,7 @@ def _eigenvalues(kernel: Tensor) -> Tensor:
 
 
 def _square(kernel: Tensor) -> Tensor:
+    _require_tensor(kernel, "the kernel")
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not len(kernel):
         raise InputError(
             f"the kernel must be that of examples with themselves, shape (n, n), got "
@@ -185,11 +186,30 @@ def _square(kernel: Tensor) -> Tensor:
     if bool(bad.any()):
         row = int(bad.to(torch.uint8).argmax())
         raise InputError(f"the kernel holds NaN or infinite values, first in row {row}")
+    # two halves that were rounded apart, in float32 at worst; what differs by more is no kernel
+    apart = float((kernel - kernel.T).abs().max())
+    if apart > len(kernel) * torch.finfo(torch.float32).eps * float(kernel.abs().max()):
+        raise InputError(
+            f"the kernel is not symmetric: entries differ from their mirror images by {apart:.3g}; give that "
+            "of examples with themselves"
+        )
     return kernel.double()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _require_tensor(value: object, what: str) -> None:
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{what} must be a torch.Tensor, got {type(value).__name__}; make one with torch.tensor"
+        )
 
 
 def _fitting(labels: Tensor, kernel: Tensor) -> Tensor:
     """Return labels as columns, which have to fit the kernel."""
+    _require_tensor(labels, "labels and targets")
     if not (labels.ndim in (1, 2) and len(labels) == len(kernel)):
         raise InputError(
             f"the kernel is that of {len(kernel)} examples, but the labels have shape "

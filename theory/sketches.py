@@ -112,7 +112,7 @@ def sketch(
         The bars: :mod:`reluctant.theory.tails`. Rounds of draws share the chance to fail as
         1/2, 1/4, …, so that stopping when the bars are small enough is no cheating.
     """
-    _check(within, confidence, draws, kurtosis)
+    _check(within, confidence, draws, kurtosis, seed)
     drawn = RandomValues(module, x, y, variance, sources, output, gates, seed)
     pilot = torch.cat([*drawn.products(_PILOT, 1)])
     if not bool(torch.isfinite(pilot).all()):
@@ -145,7 +145,13 @@ def sketch(
             return Sketch(estimate, error, confidence, kurtosis, used)
 
 
-def _check(within: float, confidence: float, draws: int, kurtosis: float) -> None:
+def _check(within: float, confidence: float, draws: int, kurtosis: float, seed: int) -> None:
+    for name, number in [("within", within), ("confidence", confidence), ("kurtosis", kurtosis)]:
+        if not isinstance(number, int | float):
+            raise InputError(f"{name} must be a number, got {number!r}")
+    for name, number in [("draws", draws), ("seed", seed)]:
+        if not isinstance(number, int):
+            raise InputError(f"{name} must be an integer, got {number!r}")
     if not within > 0.0:
         raise InputError(f"within must be positive, got {within}; the exact kernel is rl.npk")
     if not 0.0 < confidence < 1.0:
@@ -348,4 +354,10 @@ def _ends(net: PathNetwork) -> list[Weighted]:
 
 
 def _for_all(gates: Gates, x: Tensor) -> list[Tensor]:
+    """Return gates of all examples, where some layers may have the same for each."""
+    for layer, g in enumerate(gates):
+        if len(g) not in (1, len(x)):
+            raise InputError(
+                f"gate layer {layer} is that of {len(g)} inputs, got {len(x)}; record both on the same inputs"
+            )
     return [g.expand(len(x), *g.shape[1:]) for g in gates]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from reluctant.models import make_fc, scaled
 from reluctant.theory.errors import InputError
+from reluctant.theory.inputs import require_module
 from reluctant.theory.kernels import nngp_law, npk, ntk_law
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.recording import network_at
@@ -112,6 +114,7 @@ class NeuralPathKernel(Kernel):  # type: ignore[misc]
         return f"NeuralPathKernel({type(self.module).__name__}, law={self.law!r})"
 
     def _check(self) -> None:
+        require_module(self.module)
         if self.law not in ("npk", "nngp", "ntk"):
             raise InputError(f"law must be 'npk', 'nngp' or 'ntk', got {self.law!r}")
         if self.dtype not in _DTYPES:
@@ -129,8 +132,13 @@ class NeuralPathKernel(Kernel):  # type: ignore[misc]
 
     def _examples(self, rows: Array) -> Tensor:
         some = next((t for t in self.module.parameters() if t.is_floating_point()), torch.empty(0))
-        x = torch.tensor(np.asarray(rows)).to(some)
         shape = self.input_shape
+        try:
+            x = torch.tensor(np.asarray(rows, dtype=np.float64)).to(some)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the kernel takes rows of numbers: {error}") from error
+        if not isinstance(shape, tuple | list | None):
+            raise InputError(f"input_shape must be a tuple of integers or None, got {shape!r}")
         if x.ndim != 2 or (shape is not None and x.shape[1] != int(np.prod(shape))):
             raise InputError(
                 f"the kernel takes rows of {'numbers' if shape is None else f'shape {tuple(shape)}, flattened'}, "
@@ -237,10 +245,10 @@ class PathKernelRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
             InputError: If parameters do not fit, or the kernel exceeds ``memory``.
         """
         X, y = _validated(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
-        if not 0.0 < self.alpha < np.inf:
-            raise InputError(f"alpha must be a positive number, got {self.alpha}")
-        if self.landmarks is not None and self.landmarks < 1:
-            raise InputError(f"landmarks must be 1 at least, got {self.landmarks}")
+        if not _is_positive(self.alpha, Real):
+            raise InputError(f"alpha must be a positive number, got {self.alpha!r}")
+        if self.landmarks is not None and not _is_positive(self.landmarks, Integral):
+            raise InputError(f"landmarks must be an integer of at least 1, got {self.landmarks!r}")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         random = check_random_state(self.random_state)
         self.kernel_ = self._kernel(X.shape[1], random)
@@ -316,6 +324,10 @@ class PathKernelRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):  # t
 
     def _ridge(self, diagonal: Array, weight: Array) -> float:
         return float(self.alpha * np.average(_positive(diagonal), weights=weight))
+
+
+def _is_positive(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and bool(0 < value < np.inf)
 
 
 def _solve(matrix: Array, right: Array) -> Array:
