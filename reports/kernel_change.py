@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reluctant.models import Regime, make_dgn, make_dlgn, make_fc
 from reluctant.models.architectures import Architecture
-from reluctant.reports.data import Images, digits
+from reluctant.reports.data import digits
 from reluctant.reports.exhibits import (
     Column,
     Exhibit,
@@ -96,15 +96,16 @@ class KernelChange(Experiment[Setting]):
         value = make_fc(data.input_shape, [config.width] * 3, data.classes, generator=draws)
         network = _NETWORKS[config.model](value, draws)
         probe = data.test.by_class(config.per_class)
+        inputs, labels = probe.batch(torch.arange(len(probe)))
         wanted = epochs_to_look_at(config.epochs)
-        kernels = [_kernel(network, probe)]
+        kernels = [_kernel(network, inputs)]
 
         def look(epoch: int) -> None:
             if epoch in wanted:
-                kernels.append(_kernel(network, probe))
+                kernels.append(_kernel(network, inputs))
 
         course = train(network, data, Recipe(config.epochs, _RATE), draws, after_epoch=look)
-        alignments = [alignment(kernel, probe.labels) for kernel in kernels]
+        alignments = [alignment(kernel, labels) for kernel in kernels]
         before, after = kernels[0], kernels[-1]
         shown = {"kernel before": _cosine(before), "kernel after": _cosine(after)}
         return {
@@ -114,12 +115,12 @@ class KernelChange(Experiment[Setting]):
             "before": alignments[0],
             "after": alignments[-1],
             "gain": alignments[-1] - alignments[0],
-            "input alignment": alignment(_gram(probe), probe.labels),
+            "input alignment": alignment(_gram(inputs), labels),
             "spectrum before": spectrum(before).numpy(),
             "spectrum after": spectrum(after).numpy(),
             "rank before": effective_rank(before),
             "rank after": effective_rank(after),
-            "labels": probe.labels.numpy(),
+            "labels": labels.numpy(),
             "accuracy": course.last,
         }
 
@@ -167,16 +168,16 @@ def epochs_to_look_at(epochs: int) -> tuple[int, ...]:
     return (0, *powers, epochs)
 
 
-def _kernel(network: nn.Module, probe: Images) -> Tensor:
+def _kernel(network: nn.Module, inputs: Tensor) -> Tensor:
     """Return H of the network as it is, gates as soft as they are."""
     was_training = network.training
-    kernel = npk(network.eval(), probe.pixels)
+    kernel = npk(network.eval(), inputs)
     network.train(was_training)
     return kernel
 
 
-def _gram(probe: Images) -> Tensor:
-    flat = probe.pixels.double().flatten(1)
+def _gram(inputs: Tensor) -> Tensor:
+    flat = inputs.double().flatten(1)
     return flat @ flat.T
 
 

@@ -101,13 +101,13 @@ def train(
             network.train()
             total = torch.zeros((), device=device)
             for index in torch.randperm(len(part), generator=generator).split(recipe.batch):
-                batch = part.at(index.to(device))
-                loss = F.cross_entropy(network(batch.pixels), batch.labels)
+                inputs, labels = part.batch(index.to(device))
+                loss = F.cross_entropy(network(inputs), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                total += loss.detach() * len(batch)
+                total += loss.detach() * len(labels)
             losses.append(float(total) / len(part))
             if not math.isfinite(losses[-1]):
                 raise RunFailed(f"the loss became {losses[-1]} in epoch {epoch}")
@@ -136,9 +136,9 @@ def accuracy(network: nn.Module, images: Images) -> float:
     network.eval()
     right = 0
     with torch.no_grad():
-        for index in torch.arange(len(images)).split(_AT_ONCE):
-            batch = images.at(index)
-            right += int((network(batch.pixels).argmax(1) == batch.labels).sum())
+        for index in torch.arange(len(images), device=images.labels.device).split(_AT_ONCE):
+            inputs, labels = images.batch(index)
+            right += int((network(inputs).argmax(1) == labels).sum())
     return right / len(images)
 
 
