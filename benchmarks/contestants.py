@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Timer
@@ -22,6 +22,10 @@ _HERE = Path(__file__).parent
 
 class NotRun(Exception):
     """Say in one line why something was not measured."""
+
+
+class OutOfTime(Exception):
+    """Say that the time for all rows has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +188,13 @@ class Stable:
         folder: Where environments and logs are.
         makes: True to make missing environments.
         ends: When all has to be done, on the monotonic clock.
+        limit: Seconds that one question may take.
     """
 
     folder: Path
     makes: bool
     ends: float
+    limit: float = 600.0
     _workers: dict[tuple[Environment, int], Worker] = field(default_factory=dict)
 
     def worker(self, environment: Environment, number: int = 0) -> Worker:
@@ -213,8 +219,19 @@ class Stable:
         return known
 
     def ask(self, worker: Worker, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask a worker, which has as long as there is time."""
-        return worker.ask(question, self.ends - time.monotonic())
+        """Ask a worker, which has as long as there is time and no longer than the limit.
+
+        Raises:
+            NotRun: As :meth:`Worker.ask` does.
+            OutOfTime: If there is no time left.
+        """
+        left = self.ends - time.monotonic()
+        try:
+            return worker.ask(question, min(left, self.limit))
+        except NotRun:
+            if time.monotonic() >= self.ends:
+                raise OutOfTime from None
+            raise
 
     def close(self, *, isolated: bool = False) -> None:
         """End the workers, or those with a number above 0."""
@@ -224,7 +241,8 @@ class Stable:
             worker.process.wait()
             for pipe in (worker.process.stdin, worker.process.stdout):
                 assert pipe is not None
-                pipe.close()
+                with suppress(BrokenPipeError):  # an unread question goes with its process
+                    pipe.close()
 
 
 def _inside() -> dict[str, str]:
@@ -236,10 +254,10 @@ def _inside() -> dict[str, str]:
 
 
 @contextmanager
-def stable(folder: Path, *, makes: bool, seconds: float) -> Iterator[Stable]:
+def stable(folder: Path, *, makes: bool, seconds: float, limit: float = 600.0) -> Iterator[Stable]:
     """Keep workers for a while, and end them whatever happens."""
     with ExitStack() as stack:
-        kept = Stable(folder, makes, time.monotonic() + seconds)
+        kept = Stable(folder, makes, time.monotonic() + seconds, limit)
         stack.callback(kept.close)
         yield kept
 
@@ -263,6 +281,9 @@ def alternate(
         isolated: True gives each a process of its own, which does the task at small sizes first:
             its memory is then the task's.
         small: Sizes for that.
+
+    Raises:
+        OutOfTime: If there is no time left.
     """
     results = [Result(c.name) for c in contestants]
     workers: dict[str, Worker] = {}

@@ -22,7 +22,7 @@ import torch
 
 import reluctant.models
 import reluctant.theory
-from benchmarks.contestants import ROOT, Result, Stable, alternate, stable
+from benchmarks.contestants import ROOT, OutOfTime, Result, Stable, alternate, stable
 from benchmarks.programme import programme
 from benchmarks.rows import Row
 
@@ -39,6 +39,7 @@ def machine(device: str) -> dict[str, Any]:
         "processor": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **{name: value for name, value in sorted(os.environ.items()) if name.startswith("OMP_")},
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "memory": f"{page * pages / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.machine()}",
@@ -104,7 +105,9 @@ def page(rows: Sequence[Row], known: dict[str, Any], device: str) -> Iterator[st
     if not found:
         return
     where = found[0][1]["machine"]
-    yield f"{MEASURED} on {where.get('device', where['processor'])}"
+    threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
+    named = where.get("device", f"{where['processor']}, {threads}")
+    yield f"{MEASURED} on {named}"
     yield ""
     yield "; ".join(f"{name} {value}" for name, value in where.items()) + "."
     versions = {
@@ -163,7 +166,6 @@ def main() -> None:
     file = asked.folder / f"{asked.profile}-{asked.device}.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     base = {**source(), "machine": machine(asked.device)}
-    begun = time.monotonic()
     with stable(asked.folder, makes=not smoke, seconds=asked.seconds) as kept:
         for row in rows:
             if asked.only and row.name not in asked.only:
@@ -171,11 +173,12 @@ def main() -> None:
             if is_current(known.get(row.name), row, base):
                 print(f"{row.name}: measured before", flush=True)
                 continue
-            if time.monotonic() - begun >= asked.seconds:
-                print(f"{row.name}: no time left; run the command again", flush=True)
-                continue
             print(f"{row.name}: {row.title}", flush=True)
-            known[row.name] = base | measured(kept, row)
+            try:
+                known[row.name] = base | measured(kept, row)
+            except OutOfTime:
+                print(f"{row.name}: not finished in time; run the command again", flush=True)
+                break
             _replace(file, json.dumps(known, indent=1))
             results = [Result(**result) for result in known[row.name]["results"]]
             print("\n".join(row.table(results)), flush=True)

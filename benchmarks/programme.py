@@ -67,7 +67,7 @@ def _dense(smoke: bool, device: str) -> list[Row]:
             f"{title}: time",
             (products, *given, more),
             goals=tuple(goals),
-            repetitions=1 if smoke else 7,
+            repetitions=1 if smoke else 5,
             note="The products are those of the inputs and of the gates of each layer, in float32, "
             "each written to memory and nothing done with it. Gates are recorded before as the "
             "float32 tensors that `record` gives; the last line runs the network too.",
@@ -82,14 +82,14 @@ def _dense(smoke: bool, device: str) -> list[Row]:
             isolated=True,
             small={"n": 8, "m": 8},
             note="The largest memory in use beside inputs and gates, each in a process of its own; "
-            "the last column is without the result, in sizes of the result.",
+            "goals are without the result, in sizes of the result.",
         ),
     ]
 
 
 def _positions(smoke: bool, device: str) -> list[Row]:
     network = _convolutional(smoke, 32, 128, 4, pool=True)
-    n, few = (3, 2) if smoke else (16, 4)
+    n, few = (3, 2) if smoke else (16, 6)
     asked = {"network": network, "n": n, "device": device}
     products = Contestant(
         "products, float32",

@@ -41,7 +41,13 @@ class Goal:
             return f"{self.wish}: not measured"
         number, unit = values[0] or 0.0, (values[1] or 0.0) if self.against else 1.0
         met = "met" if number <= self.at_most * unit else "**missed**"
-        return f"{self.wish}: {met}, {self._words(number / unit)}"
+        said = f"{self.wish}: {met}, {self._words(number / unit)}"
+        if self.against is None:
+            return said
+        return f"{said}; of CPU time {self._words(self._of_cpu(results, self.against))}"
+
+    def _of_cpu(self, results: Mapping[str, Result], against: str) -> float:
+        return best(results[self.name], "cpu") / best(results[against], "cpu")
 
     @property
     def wish(self) -> str:
@@ -162,7 +168,7 @@ class Contest(Row):
 
     def head(self) -> Cells:
         """Return the names of its columns."""
-        some = ("memory", "beside the result") if self.isolated else ()
+        some = ("memory", "of it the result") if self.isolated else ()
         other = ("relative difference",) if self.same else ()
         return ("", *_TIMES, "times the first", "of CPU", "10⁹ products/s", *some, *other)
 
@@ -176,9 +182,7 @@ class Contest(Row):
         work = result.first["work"]
         cells.append(f"{work / best(result, 'wall') / 1e9:.3g}" if work else "–")
         if self.isolated:
-            own = result.first["bytes"]
-            cells.append(f"{result.first['peak'] / 2**20:.0f} MiB")
-            cells.append(f"{(_value(result, 'blocks') or 0.0):.2f} results" if own else "–")
+            cells += [f"{result.first[k] / 2**20:.3g} MiB" for k in ("peak", "bytes")]
         if self.same:
             cells.append(self._difference(result, others))
         return cells

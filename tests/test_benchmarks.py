@@ -47,8 +47,8 @@ def run(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def measure(folder: Path, *found: Contestant, seconds: float = 100.0) -> list[Result]:
-    with stable(folder, makes=True, seconds=seconds) as kept:
+def measure(folder: Path, *found: Contestant, limit: float = 100.0) -> list[Result]:
+    with stable(folder, makes=True, seconds=300.0, limit=limit) as kept:
         record = kernels.measured(kept, replace(ROW, contestants=found))
     return [Result(**result) for result in record["results"]]
 
@@ -102,7 +102,11 @@ def test_other_code_machines_rows_and_failures_are_measured_again(change: str) -
 
 def test_time_that_is_up_leaves_rows_for_the_next_run(tmp_path: Path) -> None:
     said = run(tmp_path, "--profile", "smoke", "--only", "dense", "--seconds", "0")
-    assert said == "dense: no time left; run the command again\n"
+    assert said == (
+        "dense: Fully connected, 40 × 40 examples, 3 gate layers of 16: time\n"
+        "dense: not finished in time; run the command again\n"
+    )
+    assert not (tmp_path / "smoke-cpu.json").exists()
 
 
 def test_a_row_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -121,7 +125,7 @@ def test_a_contestant_that_fails_leaves_the_others(tmp_path: Path) -> None:
 
 def test_a_contestant_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     slow = Contestant("slow", "jacobians:products", {"network": CONV, "n": 10_000})
-    (found,) = measure(tmp_path, slow, seconds=5.0)
+    (found,) = measure(tmp_path, slow, limit=5.0)
     assert found.not_run is not None and found.not_run.startswith("took more than")
 
 
@@ -164,10 +168,10 @@ def test_goals_say_what_came() -> None:
     fast, slow = (Result(n, [{"wall": w, "cpu": w}], {}) for n, w in (("a", 1.0), ("b", 4.0)))
     found = {"a": fast, "b": slow, "c": Result("c", not_run="why")}
     assert Goal("a", 0.5, against="b").verdict(found) == (
-        "a: at least 2 times as fast as b: met, 4 times as fast"
+        "a: at least 2 times as fast as b: met, 4 times as fast; of CPU time 4 times as fast"
     )
     assert Goal("b", 2.0, against="a").verdict(found) == (
-        "b: at most 2 times the time of a: **missed**, 4 times"
+        "b: at most 2 times the time of a: **missed**, 4 times; of CPU time 4 times"
     )
     assert Goal("b", 3.0).verdict(found) == "b: at most 3 s: **missed**, 4 s"
     assert Goal("c", 3.0).verdict(found).endswith("not measured")
