@@ -134,6 +134,27 @@ def test_the_last_layers_are_drawn_only_where_they_have_to_be() -> None:
     assert ends("outputs by position") == []
 
 
+class Arrangements(nn.Module):
+    """Use one parameter in two arrangements, which no propagation follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3, bias=False), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last((self.first(x) + x @ self.first.weight).relu())
+
+
+def test_arrangements_of_one_parameter_share_its_signs() -> None:
+    module, x = Arrangements().double(), torch.randn(2, 3, dtype=torch.float64)
+    with pytest.raises(rl.NotIdentified):
+        rl.npk(module, x)
+    values = RandomValues(module, x, None, 1.0, True, None, None, 0)
+    drawn = values._draw(5)
+    one, two = (drawn[k] for k in values._drawn)
+    assert torch.equal(one, two) != torch.equal(one, two.mT)
+
+
 def narrow() -> tuple[nn.Module, Tensor, Tensor]:
     torch.manual_seed(0)
     layers = [nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)]

@@ -145,7 +145,7 @@ def _check_arrangements(net: PathNetwork, used: Sequence[int]) -> None:
             if (
                 a < b
                 and left.parameter == right.parameter
-                and bool(torch.isin(left.entries, right.entries).any())
+                and bool(torch.isin(left.entries.flatten(), right.entries.flatten()).any())
             ):
                 raise NotIdentified(
                     f"{left.name} is used in two arrangements; list the paths with rl.paths"
