@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -131,6 +132,16 @@ class DataSet:
     def input_shape(self) -> tuple[int, ...]:
         """Return the shape of one image."""
         return tuple(self.train.pixels.shape[1:])
+
+    @property
+    def checksum(self) -> str:
+        """Return the SHA-256 of pixels and labels, however they were stored."""
+        total = hashlib.sha256()
+        for part in (self.train, self.test):
+            total.update(f"{tuple(part.pixels.shape)}".encode())
+            total.update(part.pixels.cpu().contiguous().numpy())
+            total.update(part.labels.cpu().numpy().astype("<i8"))
+        return total.hexdigest()
 
     @property
     def sizes(self) -> str:
