@@ -139,8 +139,8 @@ class DataSet:
         total = hashlib.sha256()
         for part in (self.train, self.test):
             total.update(f"{tuple(part.pixels.shape)}".encode())
-            total.update(part.pixels.cpu().contiguous().numpy())
-            total.update(part.labels.cpu().numpy().astype("<i8"))
+            total.update(part.pixels.cpu().contiguous().numpy().data)
+            total.update(part.labels.cpu().numpy().astype("<i8").data)
         return total.hexdigest()
 
     @property

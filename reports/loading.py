@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pooch
-import requests
 import torch
 
 from reluctant.reports.data import DataSet, digits, make_parts
@@ -170,11 +169,12 @@ def fetch(wanted: Publication, folder: Path, progress: Progress | None = None) -
     pooch.get_logger().setLevel(logging.ERROR)  # the progress says it
     for place, md5 in wanted.archives.items():
         path, url = folder / place, wanted.url + base_name(place)
-        bar = _Bar(path.name, progress) if progress is not None else False
-        loader = pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK, timeout=_SILENCE)
+        # Pooch's annotations know neither a bar of one's own nor its own downloaders.
+        bar: Any = _Bar(path.name, progress) if progress is not None else False
+        loader: Any = pooch.HTTPDownloader(progressbar=bar, chunk_size=_CHUNK, timeout=_SILENCE)
         try:
             pooch.retrieve(url, f"md5:{md5}", path.name, path.parent, downloader=loader)
-        except (OSError, ValueError, requests.RequestException) as error:
+        except (OSError, ValueError) as error:  # of requests too, whose errors are OSError
             raise InputError(
                 f"{url} could not be fetched into {path.parent} ({_brief(error)}); try again, or"
                 " put the file there yourself"

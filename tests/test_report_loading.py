@@ -40,7 +40,7 @@ def server(files: dict[str, bytes], *, cut: int = 0) -> Iterator[str]:
             self.end_headers()
             self.wfile.write((content or b"")[: len(content or b"") - cut])
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as host:
