@@ -257,13 +257,14 @@ def kernel_magnitude(
         sources: False leaves out the paths from sources.
         output: Output coordinate; None for all.
     """
+    sizes = [g.abs() for g in gates]
     kernel = law(
         net,
         x,
         variance=variance,
         sources=sources,
         output=output,
-        gates=(gates, gates),
+        gates=(sizes, sizes),
         tangent=tangent,
         magnitudes=True,
     )

@@ -60,8 +60,19 @@ def roundings(net: PathNetwork, output: int | None = None) -> int:
 
 def absolute_output(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
     r"""Return the sum of absolute contributions of all paths, shape (n, \*output)."""
-    weights = [w.abs() for w in net.weight_values()]
-    return net.forward(x.double().abs(), gates, weights, constant=torch.abs, magnitudes=True)
+    return _sizes(net, x, gates, net.output)
+
+
+def _sizes(net: PathNetwork, x: Tensor, gates: Gates, node: int) -> Tensor:
+    """Return the sum of absolute contributions of all paths to a node; gates can be negative."""
+    return net.forward(
+        x.double().abs(),
+        [g.double().abs() for g in gates],
+        [w.abs() for w in net.weight_values()],
+        constant=torch.abs,
+        magnitudes=True,
+        output=node,
+    )
 
 
 def output_bound(
@@ -109,14 +120,7 @@ def undecided_gates(net: PathNetwork, x: Tensor, gates: Gates) -> int:
         if net.gate_layers[g].kind == "max":
             source = next(net.nodes[i].operands[0] for i in net.value_nodes if _is_gate(net, i, g))
         q = net.forward(x.double(), gates, weights, output=source)
-        size = net.forward(
-            x.double().abs(),
-            gates,
-            [w.abs() for w in weights],
-            constant=torch.abs,
-            magnitudes=True,
-            output=source,
-        )
+        size = _sizes(net, x, gates, source)
         if _all_integers([q, x, *weights]) and float(size.max()) < 2.0**53:
             continue
         bound = gamma(roundings(net, source), x.dtype) * size

@@ -331,7 +331,8 @@ def multiplied_by_mask(
     def probe(values: Mapping[str, Any]) -> Tensor:
         gates = values[name]
         open_ = gates.logical_not() if turned else gates
-        return open_.expand(-1, *shape).detach()  # type: ignore[no-any-return]
+        numbers = open_.to(lower.dtype) if open_.dtype is torch.bool else open_
+        return numbers.expand(-1, *shape).detach()  # type: ignore[no-any-return]
 
     return lower.gate(
         call,

@@ -146,7 +146,7 @@ class Comparison:
     def measured(self) -> float:
         """Return the largest difference relative to the larger side's largest entry."""
         size = (
-            max(float(self.left.abs().max()), float(self.right.abs().max()))
+            max(float(side.double().abs().max()) for side in (self.left, self.right))
             if self.left.numel()
             else 0.0
         )
