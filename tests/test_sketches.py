@@ -131,6 +131,11 @@ def test_the_last_layers_are_drawn_only_where_they_have_to_be() -> None:
     assert ends("skips") == ["last.bias", "last.weight"]
     assert ends("two ends") == ["one.bias", "one.weight", "two.bias", "two.weight"]
     assert ends("last layer upstream") == []
+    net = rl.trace(Arrangements().double(), torch.randn(2, 3, dtype=torch.float64))
+    assert sorted(net.weights[n.weight].name for n in sketches._ends(net)) == [
+        "last.bias",
+        "last.weight",
+    ]
     assert ends("outputs by position") == []
 
 

@@ -10,7 +10,7 @@ from torch import fx
 
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Scale, Sum, Weighted
-from reluctant.theory.operators import Bias, Convolution, Dense, Operator
+from reluctant.theory.operators import Bias, Convolution, Dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +294,7 @@ def last_operations(net: PathNetwork) -> list[Weighted] | None:
         if isinstance(node, Weighted):
             operator = node.operator
             whole = int(torch.Size(operator.positions).numel()) == 1
-            if not (whole and (isinstance(operator, Dense) or _is_own_bias(operator))):
+            if not (whole and isinstance(operator, Dense | Bias)):
                 return None
             found.append(node)
         elif (isinstance(node, Sum) and not node.axes) or (
@@ -304,10 +304,6 @@ def last_operations(net: PathNetwork) -> list[Weighted] | None:
         else:
             return None
     return found
-
-
-def _is_own_bias(operator: Operator) -> bool:
-    return isinstance(operator, Bias) and len(operator.own) > 0
 
 
 def gate_parameters(net: PathNetwork, layer: int) -> set[int]:
