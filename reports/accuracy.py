@@ -26,9 +26,10 @@ from reluctant.reports.data import DataSet, digits
 from reluctant.reports.exhibits import Cell, Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Experiment, Profile
 from reluctant.reports.intervals import mean_interval
+from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group, select
 from reluctant.reports.style import BLUE, QUIET, VERMILION, make_axes
-from reluctant.reports.training import Recipe, train
+from reluctant.reports.training import ENGINE, train
 
 _STEEP: Final = Soft(10.0)  # dlgn, section 6
 
@@ -99,8 +100,7 @@ class Accuracy(Experiment[Setting]):
     code = (
         "reluctant.models",
         "reluctant.theory.gating",
-        "reluctant.reports.data",
-        "reluctant.reports.training",
+        *ENGINE,
     )
 
     def grid(self, profile: Profile) -> tuple[Setting, ...]:
@@ -120,7 +120,7 @@ class Accuracy(Experiment[Setting]):
     def run(self, config: Setting) -> Mapping[str, Any]:
         """Return the course of one training."""
         data = digits()
-        recipe = Recipe(config.epochs, {"FC": 3e-3, "C-GAP": 2e-2}[config.architecture])
+        recipe = Recipe(config.epochs, Triangular({"FC": 3e-3, "C-GAP": 2e-2}[config.architecture]))
         network = make_network(config, data, recipe)
         course = train(network, data, recipe, _draws(config.seed, 2))
         return {

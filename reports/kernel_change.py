@@ -24,9 +24,10 @@ from reluctant.reports.exhibits import (
     ours,
 )
 from reluctant.reports.experiment import Experiment, Profile
+from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group, select
 from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes, show_matrix
-from reluctant.reports.training import Recipe, train
+from reluctant.reports.training import ENGINE, train
 from reluctant.theory.kernels import npk
 from reluctant.theory.measures import alignment, effective_rank, spectrum
 
@@ -71,8 +72,7 @@ class KernelChange(Experiment[Setting]):
     code = (
         "reluctant.models",
         "reluctant.theory",
-        "reluctant.reports.data",
-        "reluctant.reports.training",
+        *ENGINE,
     )
 
     def grid(self, profile: Profile) -> tuple[Setting, ...]:
@@ -104,7 +104,9 @@ class KernelChange(Experiment[Setting]):
             if epoch in wanted:
                 kernels.append(_kernel(network, inputs))
 
-        course = train(network, data, Recipe(config.epochs, _RATE), draws, after_epoch=look)
+        course = train(
+            network, data, Recipe(config.epochs, Triangular(_RATE)), draws, after_epoch=look
+        )
         alignments = [alignment(kernel, labels) for kernel in kernels]
         before, after = kernels[0], kernels[-1]
         shown = {"kernel before": _cosine(before), "kernel after": _cosine(after)}

@@ -17,9 +17,10 @@ from reluctant.reports.data import DataSet, digits
 from reluctant.reports.exhibits import Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Experiment, Profile
 from reluctant.reports.extremes import worst
+from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group
 from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes
-from reluctant.reports.training import Recipe, train
+from reluctant.reports.training import ENGINE, train
 from reluctant.theory.kernels import kernel_magnitude, npk
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.tracing import trace
@@ -68,8 +69,7 @@ class Rotation(Experiment[Setting]):
     code = (
         "reluctant.models",
         "reluctant.theory",
-        "reluctant.reports.data",
-        "reluctant.reports.training",
+        *ENGINE,
     )
 
     def grid(self, profile: Profile) -> tuple[Setting, ...]:
@@ -121,7 +121,7 @@ def _network(config: Setting, data: DataSet) -> Convolutional:
         **_NETWORKS[config.network],
     )  # fmt: skip
     if config.epochs:
-        train(network, data, Recipe(config.epochs, _RATE), draws)
+        train(network, data, Recipe(config.epochs, Triangular(_RATE)), draws)
     return network
 
 

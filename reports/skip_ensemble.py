@@ -31,9 +31,10 @@ from reluctant.reports.exhibits import (
 )
 from reluctant.reports.experiment import Experiment, Profile
 from reluctant.reports.extremes import worst
+from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group
 from reluctant.reports.style import BLUE, INK, make_axes
-from reluctant.reports.training import Recipe, train
+from reluctant.reports.training import ENGINE, train
 from reluctant.theory.kernels import kernel_magnitude, nngp_law, npk
 from reluctant.theory.rounding import absolute_output, output_bound
 from reluctant.theory.structure import identity_skips
@@ -83,8 +84,7 @@ class SkipEnsemble(Experiment[Setting]):
     code = (
         "reluctant.models",
         "reluctant.theory",
-        "reluctant.reports.data",
-        "reluctant.reports.training",
+        *ENGINE,
     )
 
     def grid(self, profile: Profile) -> tuple[Setting, ...]:
@@ -107,7 +107,7 @@ class SkipEnsemble(Experiment[Setting]):
         network = _network(config, draws)
         x = data.test.by_class(1).pixels[: config.images].double()
         before = _taken_apart(network.double(), x)
-        recipe = Recipe(config.epochs, {"FC": 3e-3, "C-GAP": 1e-2}[config.architecture])
+        recipe = Recipe(config.epochs, Triangular({"FC": 3e-3, "C-GAP": 1e-2}[config.architecture]))
         course = train(network.float(), data, recipe, draws)
         after = _taken_apart(network.double(), x)
         return {

@@ -1,62 +1,36 @@
-"""One plain training loop, the same for every network."""
+"""Train networks: one as it is, several of one build at once, from one epoch to the next."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import torch
-from torch import nn
-from torch.nn import functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
+from reluctant.reports.courses import Course
 from reluctant.reports.data import DataSet, Images
+from reluctant.reports.execution import Execution
 from reluctant.reports.experiment import RunFailed
+from reluctant.reports.groups import Group
+from reluctant.reports.recipes import Recipe
+from reluctant.reports.snapshots import Snapshot, capture, restore
+from reluctant.theory.errors import InputError
 
-_AT_ONCE = 512
-_RISING = 0.2
+#: Modules whose source decides what a training gives: part of the ``code`` of an experiment.
+ENGINE: Final = tuple(
+    f"reluctant.reports.{name}" for name in ("data", "execution", "groups", "recipes", "training")
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """Say how to train: Adam on the cross entropy, its rate rising and falling along two lines.
-
-    Attributes:
-        epochs: How often every image is seen.
-        rate: Highest rate, reached after a fifth of the steps; the last one is next to zero.
-        batch: Images a step; the last batch of an epoch may be smaller.
-    """
-
-    epochs: int
-    rate: float
-    batch: int = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """Carry how a training went, epoch by epoch.
-
-    Attributes:
-        losses: Mean cross entropy of the batches as they were met.
-        accuracies: Share of the test images that was classified rightly after the epoch.
-        seconds: Time taken, tests included.
-    """
-
-    losses: tuple[float, ...]
-    accuracies: tuple[float, ...]
-    seconds: float
-
-    @property
-    def last(self) -> float:
-        """Return the test accuracy after the last epoch."""
-        return self.accuracies[-1]
-
-    @property
-    def best(self) -> float:
-        """Return the best test accuracy of all epochs: chosen on the test images themselves."""
-        return max(self.accuracies)
+_PLAIN: Final = Execution()
+_AT_ONCE: Final = 512  # images, when nothing is learnt
+_BLOCK: Final = 4096  # images that are fetched and augmented at once
 
 
 def train(
@@ -65,95 +39,259 @@ def train(
     recipe: Recipe,
     generator: torch.Generator,
     *,
-    device: torch.device | str = "cpu",
+    execution: Execution = _PLAIN,
+    checkpoint: Path | str | None = None,
     after_epoch: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Course:
-    """Train a network in place.
+    """Train one network in place.
 
-    The same generator, device, library version and number of threads give the same network.
-
-    Args:
-        network: Module with one output a class; parameters that need no gradient stay as they are.
-        data: What to train and to test on.
-        recipe: How.
-        generator: CPU generator of the order of the images.
-        device: Where to compute; the network is left there.
-        after_epoch: Told the number of epochs done.
-        clock: Seconds.
+    The arguments are those of :func:`train_together`.
 
     Returns:
         The course of the training. The network is left in evaluation mode.
 
     Raises:
         RunFailed: If the loss stops being finite; names the epoch.
+        InputError: As :func:`train_together` does.
     """
-    start = clock()
-    network.to(device)
-    part, test = data.train.to(device), data.test.to(device)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=recipe.rate, fused=True)
-    steps = recipe.epochs * math.ceil(len(part) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: triangle(step, steps))
-    losses, accuracies = [], []
-    with flushed_denormals():
-        for epoch in range(1, recipe.epochs + 1):
-            network.train()
-            total = torch.zeros((), device=device)
-            for index in torch.randperm(len(part), generator=generator).split(recipe.batch):
-                inputs, labels = part.batch(index.to(device))
-                loss = F.cross_entropy(network(inputs), labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                total += loss.detach() * len(labels)
-            losses.append(float(total) / len(part))
-            if not math.isfinite(losses[-1]):
-                raise RunFailed(f"the loss became {losses[-1]} in epoch {epoch}")
-            accuracies.append(accuracy(network, test))
-            if after_epoch is not None:
-                after_epoch(epoch)
-    return Course(tuple(losses), tuple(accuracies), clock() - start)
+    (course,) = train_together(
+        [network],
+        data,
+        recipe,
+        [generator],
+        execution=execution,
+        checkpoint=checkpoint,
+        after_epoch=after_epoch,
+        clock=clock,
+    )
+    if course.failure:
+        raise RunFailed(course.failure)
+    return course
 
 
-def triangle(step: int, steps: int) -> float:
-    """Return the share of the highest rate at a step: up a line, then down another.
+def train_together(
+    networks: Sequence[nn.Module],
+    data: DataSet,
+    recipe: Recipe,
+    generators: Sequence[torch.Generator],
+    *,
+    execution: Execution = _PLAIN,
+    checkpoint: Path | str | None = None,
+    after_epoch: Callable[[int], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Course, ...]:
+    """Train networks of one build at once, each as it would be alone.
+
+    Every network has its own order of the images, its own augmentation, and statistics of its own
+    batches. What it computes is what it computes alone, up to the order of the sums in a product.
+    The same generators, execution, versions of the libraries and number of threads give the same
+    networks. Where the memory does not suffice, both halves are trained one after the other, and
+    a warning says so.
 
     Args:
-        step: Number of the step, from 0.
-        steps: How many there are.
+        networks: Modules with one output a class that differ in parameters and buffers alone;
+            parameters that need no gradient stay as they are.
+        data: What to train and to test on.
+        recipe: How.
+        generators: For each network the CPU generator that its images and their augmentation are
+            drawn from.
+        execution: Where to compute, and how exactly; the networks are left there.
+        checkpoint: File that has the whole state after each epoch. A training that was killed
+            goes on there and gives the same bits. Halves have files of their own beside it.
+        after_epoch: Told the number of epochs done just now, when the networks are up to date; not
+            told of epochs before a checkpoint.
+        clock: Seconds.
+
+    Returns:
+        The courses. One whose loss stopped being finite says so in ``failure``; its weights mean
+        nothing, and the others went on. The networks are left in evaluation mode.
+
+    Raises:
+        InputError: If the networks are built differently or there is not one generator for each;
+            if the checkpoint is torn or of another training.
     """
-    top = max(1.0, _RISING * steps)
-    return min((step + 1) / top, (steps - step) / (steps - top + 1))
+    if len(networks) != len(generators) or not networks:
+        raise InputError(
+            f"training needs one generator a network, and a network; got {len(networks)} networks "
+            f"and {len(generators)} generators"
+        )
+    states = torch.stack([generator.get_state() for generator in generators])
+    start = Snapshot(
+        tuple(Course(images=len(data.train)) for _ in networks),
+        tuple(range(len(networks))),
+        {"generator": states},
+        f"{len(networks)} × {_words(networks[0])}; {data.name}; {recipe}; {execution}",
+    )
+    training = _Training(
+        data.train.to(execution.device),
+        data.test.to(execution.device),
+        recipe,
+        execution,
+        after_epoch,
+        clock,
+    )
+    path = None if checkpoint is None else Path(checkpoint)
+    return training.courses(networks, generators, start, path)
 
 
-def accuracy(network: nn.Module, images: Images) -> float:
-    """Return the share of images whose largest output is that of their class.
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """Carry what stays the same from epoch to epoch."""
 
-    The network is put into evaluation mode.
-    """
-    network.eval()
-    right = 0
-    with torch.no_grad():
-        for index in torch.arange(len(images), device=images.labels.device).split(_AT_ONCE):
-            inputs, labels = images.batch(index)
-            right += int((network(inputs).argmax(1) == labels).sum())
-    return right / len(images)
+    part: Images
+    test: Images
+    recipe: Recipe
+    execution: Execution
+    after_epoch: Callable[[int], None] | None
+    clock: Callable[[], float]
+
+    def courses(
+        self,
+        networks: Sequence[nn.Module],
+        generators: Sequence[torch.Generator],
+        start: Snapshot,
+        path: Path | None,
+    ) -> tuple[Course, ...]:
+        """Train all from a start, or from where their file is; in halves if memory runs out."""
+        try:
+            return self._all(networks, generators, _latest(start, path), path).courses
+        except torch.OutOfMemoryError:
+            if len(networks) == 1:
+                raise
+        # Here nothing refers to the tensors of the attempt any more.
+        middle = math.ceil(len(networks) / 2)
+        warnings.warn(
+            f"{len(networks)} networks at once do not fit into the memory of "
+            f"{self.execution.device}: {middle} first, then {len(networks) - middle}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        found: tuple[Course, ...] = ()
+        for half in (range(middle), range(middle, len(networks))):
+            name = None if path is None else path.with_stem(f"{path.stem}-{half[0]}-{half[-1]}")
+            found += self.courses(
+                [networks[m] for m in half],
+                [generators[m] for m in half],
+                _latest(start, path).part(half),
+                name,
+            )
+        return found
+
+    def _all(
+        self,
+        networks: Sequence[nn.Module],
+        generators: Sequence[torch.Generator],
+        state: Snapshot,
+        path: Path | None,
+    ) -> Snapshot:
+        """Train in one group, and go on with the others whenever some have failed."""
+        before: tuple[int, ...] = ()
+        while state.running and state.running != before:
+            before = state.running
+            chosen = [networks[m] for m in before], [generators[m] for m in before]
+            state = self._group(*chosen, state, path)
+        return state
+
+    def _group(
+        self,
+        networks: Sequence[nn.Module],
+        generators: Sequence[torch.Generator],
+        state: Snapshot,
+        path: Path | None,
+    ) -> Snapshot:
+        """Train a group to the end, or to the epoch in which some fail."""
+        group = Group(networks, self.execution)
+        optimizer = self.recipe.optimizer.make(group.trained.values())
+        if state.epoch:
+            restore(group, optimizer, state.tensors)
+        for generator, bits in zip(generators, state.tensors["generator"], strict=True):
+            generator.set_state(bits.clone())  # a generator takes no view of a larger tensor
+        members = state.running
+        while state.running == members and state.epoch < self.recipe.epochs:
+            start = self.clock()
+            with self.execution.active():
+                losses = self._epoch(group, optimizer, generators, state.epoch)
+                accuracies = self._accuracies(group)
+            seconds = (self.clock() - start) / len(group)
+            state = state.after(losses, accuracies, seconds)
+            if path is not None or state.running != members:
+                states = torch.stack([generator.get_state() for generator in generators])
+                state = state.holding(capture(group, optimizer) | {"generator": states}, members)
+            if path is not None:
+                state.write(path)
+            if self.after_epoch is not None:
+                group.write_back()
+                self.after_epoch(state.epoch)
+        group.write_back()
+        return state
+
+    def _epoch(
+        self,
+        group: Group,
+        optimizer: torch.optim.Optimizer,
+        generators: Sequence[torch.Generator],
+        epoch: int,
+    ) -> list[float]:
+        """Make the steps of an epoch; return the mean loss of each network."""
+        group.train(True)
+        device, recipe, images = self.execution.device, self.recipe, len(self.part)
+        orders = torch.stack([torch.randperm(images, generator=g) for g in generators])  # (s, n)
+        noises = [
+            torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=g)))
+            for g in generators
+        ]
+        steps = recipe.steps(images)
+        step = epoch * steps // recipe.epochs
+        total = torch.zeros(len(group), device=device, dtype=group.dtype)
+        # One fetch for many steps, of as many images for one network as for several.
+        for block in orders.split(recipe.batch * max(1, _BLOCK // recipe.batch), 1):
+            pixels, labels = self._fetched(block, noises)
+            for x, y in zip(
+                pixels.to(group.dtype).split(recipe.batch, 1),
+                labels.split(recipe.batch, 1),
+                strict=True,
+            ):
+                for settings in optimizer.param_groups:
+                    settings["lr"] = recipe.rate.at(step, steps)
+                losses = recipe.losses(group(x), y)
+                optimizer.zero_grad()
+                losses.sum().backward()
+                optimizer.step()
+                total += losses.detach() * y.shape[1]
+                step += 1
+        found: list[float] = (total / images).tolist()
+        return found
+
+    def _fetched(
+        self, index: Int[Tensor, "s n"], noises: Sequence[torch.Generator]
+    ) -> tuple[Float[Tensor, "s n *shape"], Int[Tensor, "s n"]]:
+        """Return images of each network's own choice, augmented if the recipe says so."""
+        batches = [
+            self.part.batch(own.to(self.execution.device), noise, self.recipe.augment)
+            for own, noise in zip(index, noises, strict=True)
+        ]
+        pixels, labels = zip(*batches, strict=True)
+        return torch.stack(pixels), torch.stack(labels)
+
+    def _accuracies(self, group: Group) -> list[float]:
+        """Return the share of test images whose largest output is that of their class."""
+        group.train(False)
+        right = torch.zeros(len(group), device=self.execution.device, dtype=torch.int64)
+        with torch.no_grad():
+            numbers = torch.arange(len(self.test), device=self.execution.device)
+            for index in numbers.split(_AT_ONCE):
+                pixels, labels = self.test.batch(index)
+                outputs = group(pixels.to(group.dtype).expand(len(group), *pixels.shape))
+                right += (outputs.argmax(2) == labels).sum(1)
+        return [count / len(self.test) for count in right.tolist()]
 
 
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Take numbers below the smallest normal one as zero, on the CPU.
+def _latest(start: Snapshot, path: Path | None) -> Snapshot:
+    """Return what the file has, or the start if there is none."""
+    return start if path is None or not path.exists() else Snapshot.read(path, start.about)
 
-    Soft gates σ(βq) come close enough to zero for such numbers to be common, and a processor takes
-    a hundred times as long over them: without this a linearly gated network trains at a third of
-    the speed.
-    """
-    tiny = torch.finfo(torch.float32).tiny
-    flushed = float(torch.tensor(tiny) / 2) == 0.0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(flushed)
+
+def _words(network: nn.Module) -> str:
+    numbers = sum(t.numel() for t in network.state_dict().values())
+    return f"{type(network).__name__} of {numbers} numbers"

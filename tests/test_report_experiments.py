@@ -17,15 +17,17 @@ from reluctant.models import make_fc
 from reluctant.properties.bounds import spectral_tolerance
 from reluctant.reports import accuracy, concentration
 from reluctant.reports.data import digits
+from reluctant.reports.execution import flushed_denormals
 from reluctant.reports.exhibits import Figure, Table
 from reluctant.reports.experiment import RunFailed, as_json
 from reluctant.reports.extremes import worst
 from reluctant.reports.intervals import LEVEL, fitted_exponent, mean_interval
+from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, Store
 from reluctant.reports.registry import experiment
 from reluctant.reports.runner import Results, run
 from reluctant.reports.style import style
-from reluctant.reports.training import _RISING, Recipe, flushed_denormals, train, triangle
+from reluctant.reports.training import train
 from reluctant.theory.errors import InputError
 from reluctant.theory.measures import alignment, effective_rank, spectrum
 from reluctant.theory.rounding import gamma
@@ -126,7 +128,7 @@ def test_fixed_features_leave_only_the_values_to_train(results: Callable[[str], 
 
 def test_learnt_features_are_those_of_the_trained_network_of_that_seed() -> None:
     setting = accuracy.Setting("FC", "FLNPF", 16, 1, 3)
-    recipe = Recipe(1, 3e-3)
+    recipe = Recipe(1, Triangular(3e-3))
     gated = accuracy.make_network(setting, digits(), recipe)
     alone = accuracy.make_network(replace(setting, model="DNN"), digits(), recipe)
     train(alone, digits(), recipe, torch.Generator().manual_seed(3002))
@@ -226,7 +228,7 @@ def test_training_says_in_which_epoch_the_loss_was_lost() -> None:
             return torch.full((len(x), 10), math.nan) * self.scale
 
     with pytest.raises(RunFailed, match="the loss became nan in epoch 1"):
-        train(Broken(), digits(), Recipe(2, 1e-3), torch.Generator())
+        train(Broken(), digits(), Recipe(2, Triangular(1e-3)), torch.Generator())
 
 
 def test_training_leaves_the_handling_of_denormals_as_it_was() -> None:
@@ -245,7 +247,7 @@ def test_training_draws_from_its_generator_alone() -> None:
         torch.manual_seed(noise)
         draws = torch.Generator().manual_seed(0)
         network = make_fc((1, 8, 8), [8], 10, generator=draws, dtype=torch.float32)
-        course = train(network, digits(), Recipe(1, 1e-2), draws, clock=lambda: 0.0)
+        course = train(network, digits(), Recipe(1, Triangular(1e-2)), draws, clock=lambda: 0.0)
         courses.append(course)
     assert courses[0] == courses[1]
     assert courses[0].seconds == 0.0
@@ -253,12 +255,13 @@ def test_training_draws_from_its_generator_alone() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 337])
 def test_the_rate_rises_once_to_its_top_and_falls(steps: int) -> None:
-    shares = [triangle(step, steps) for step in range(steps)]
+    rate = Triangular(1.0)
+    shares = [rate.at(step, steps) for step in range(steps)]
     top = shares.index(max(shares))
     assert shares[: top + 1] == sorted(shares[: top + 1])
     assert shares[top:] == sorted(shares[top:], reverse=True)
     # The lines meet at the height 1 where the step is no integer: the step before is on the first.
-    rising = max(1.0, _RISING * steps)
+    rising = max(1.0, rate.rising * steps)
     assert 0.0 < min(shares) and math.floor(rising) / rising <= max(shares) <= 1.0
 
 

@@ -1,0 +1,497 @@
+"""Several networks at once are as alone, a killed training goes on bit for bit, recipes say all."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reluctant.models import Regime, make_conv, make_dgn, make_dlgn, make_fc
+from reluctant.reports.courses import Course
+from reluctant.reports.data import DataSet, digits
+from reluctant.reports.execution import Execution
+from reluctant.reports.experiment import RunFailed
+from reluctant.reports.groups import Group, first_difference
+from reluctant.reports.published import protocol
+from reluctant.reports.recipes import (
+    PAPERS,
+    SGD,
+    Adam,
+    Constant,
+    Recipe,
+    RMSprop,
+    Stepped,
+    Triangular,
+)
+from reluctant.reports.training import train, train_together
+from reluctant.theory.errors import InputError
+
+RECIPE = Recipe(2, Triangular(1e-2), batch=64)
+
+
+def few() -> DataSet:
+    data = digits()
+    return replace(
+        data, train=data.train.at(torch.arange(200)), test=data.test.at(torch.arange(90))
+    )
+
+
+def draws(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normalised(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
+def dense(seed: int) -> nn.Module:
+    return make_dlgn(make_fc((1, 8, 8), [8, 8], 10, generator=draws(seed)), generator=draws(seed))
+
+
+def conv(seed: int) -> nn.Module:
+    value = make_conv((1, 8, 8), [3, 3], 10, generator=draws(seed))
+    return make_dgn(value, Regime.FRNPF_II, generator=draws(seed))
+
+
+MAKERS = (normalised, dense, conv)
+
+
+def numbers(network: nn.Module) -> dict[str, Tensor]:
+    return {name: t.detach().clone() for name, t in network.state_dict().items()}
+
+
+def assert_apart_by_rounding(
+    one: Callable[[torch.dtype], Sequence[nn.Module]],
+    other: Callable[[torch.dtype], Sequence[nn.Module]],
+) -> None:
+    """Two routes to the same networks differ by rounding alone.
+
+    What rounding does to a training is its unit times a factor that depends on the training: from
+    float32 to float64 it shrinks by 2^-29. A fault stays as large as it was. Which of the two a
+    difference is, is decided half-way on a logarithmic scale.
+    """
+    off = {}
+    for dtype in (torch.float32, torch.float64):
+        pairs = zip(one(dtype), other(dtype), strict=True)
+        off[dtype] = max(
+            float((a[name].double() - b[name].double()).abs().max())
+            for a, b in ((numbers(left), numbers(right)) for left, right in pairs)
+            for name in a
+        )
+    assert off[torch.float64] <= 2.0**-14.5 * off[torch.float32]
+
+
+def together(make: Callable[[int], nn.Module], seeds: Sequence[int], **more: Any) -> Any:
+    def run(dtype: torch.dtype) -> Sequence[nn.Module]:
+        networks = [make(seed).to(dtype) for seed in seeds]
+        train_together(networks, few(), RECIPE, [draws(seed) for seed in seeds], **more)
+        return networks
+
+    return run
+
+
+def alone(make: Callable[[int], nn.Module], seeds: Sequence[int]) -> Any:
+    def run(dtype: torch.dtype) -> Sequence[nn.Module]:
+        networks = [make(seed).to(dtype) for seed in seeds]
+        for network, seed in zip(networks, seeds, strict=True):
+            train(network, few(), RECIPE, draws(seed))
+        return networks
+
+    return run
+
+
+# Several at once.
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_three_at_once_are_three_alone(make: Callable[[int], nn.Module]) -> None:
+    assert_apart_by_rounding(together(make, (0, 1, 2)), alone(make, (0, 1, 2)))
+
+
+def test_courses_at_once_are_those_alone() -> None:
+    seeds = (0, 1, 2)
+    networks = [conv(seed).double() for seed in seeds]
+    recipe = replace(RECIPE, augment=True, smoothing=0.1)
+    courses = train_together(networks, few(), recipe, [draws(s) for s in seeds])
+    single = [train(conv(s).double(), few(), recipe, draws(s)) for s in seeds]
+    assert len({course.losses for course in courses}) == len(seeds)
+    for course, own in zip(courses, single, strict=True):
+        # A hundred thousand roundings of 2^-53 are far from the digits that are compared here.
+        assert [round(loss, 9) for loss in course.losses] == [round(loss, 9) for loss in own.losses]
+        assert course.accuracies == own.accuracies
+        assert course.images == 200
+
+
+def test_statistics_of_batches_are_counted_by_each_network() -> None:
+    networks = together(normalised, (0, 1))(torch.float32)
+    counts = [int(network.state_dict()["1.num_batches_tracked"]) for network in networks]
+    assert counts == [RECIPE.steps(200)] * 2
+    means = [network.state_dict()["1.running_mean"] for network in networks]
+    assert not torch.equal(*means)
+
+
+def test_what_needs_no_gradient_stays() -> None:
+    networks = together(conv, (0, 1))(torch.float32)
+    for seed, network in enumerate(networks):
+        before = dict(conv(seed).float().named_parameters())
+        for name, p in network.named_parameters():
+            assert torch.equal(p, before[name]) != p.requires_grad
+
+
+def test_a_lost_loss_ends_one_network_and_not_the_others() -> None:
+    def broken(seed: int) -> nn.Module:
+        network = normalised(seed)
+        if seed == 1:
+            network[5].weight.data[0, 0] = math.inf  # type: ignore[index, union-attr]
+        return network
+
+    def others(dtype: torch.dtype) -> Sequence[nn.Module]:
+        networks = [broken(seed).to(dtype) for seed in range(3)]
+        courses = train_together(networks, few(), RECIPE, [draws(seed) for seed in range(3)])
+        assert [bool(course.failure) for course in courses] == [False, True, False]
+        assert "the loss became nan in epoch 1" in courses[1].failure
+        assert courses[1].losses == ()
+        assert len(courses[0].losses) == len(courses[2].losses) == RECIPE.epochs
+        return networks[::2]
+
+    assert_apart_by_rounding(others, alone(normalised, (0, 2)))
+
+
+def test_all_may_be_lost() -> None:
+    network = dense(0)
+    next(network.parameters()).data.fill_(math.nan)
+    (course,) = train_together([network], few(), RECIPE, [draws(0)])
+    assert course == Course(images=200, failure="the loss became nan in epoch 1")
+
+
+@pytest.mark.parametrize("when", [0, 1])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_group_that_does_not_fit_is_halved(
+    when: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Group.train
+
+    def scarce(group: Group, mode: bool) -> None:
+        nonlocal epochs
+        epochs += mode and len(group) > 2
+        if mode and len(group) > 2 and epochs > when:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        whole(group, mode)
+
+    def halved(dtype: torch.dtype) -> Sequence[nn.Module]:
+        nonlocal epochs
+        epochs = 0
+        place = tmp_path / f"{dtype}.safetensors" if kept else None
+        with pytest.warns(RuntimeWarning, match="3 networks at once do not fit .* 2 first, then 1"):
+            return together(conv, (0, 1, 2), checkpoint=place)(dtype)  # type: ignore[no-any-return]
+
+    epochs = 0
+    with monkeypatch.context() as patched:
+        patched.setattr(Group, "train", scarce)
+        networks = {dtype: halved(dtype) for dtype in (torch.float32, torch.float64)}
+    assert_apart_by_rounding(networks.__getitem__, alone(conv, (0, 1, 2)))
+
+
+def test_one_network_that_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scarce(group: Group, mode: bool) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Group, "train", scarce)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(dense(0), few(), RECIPE, draws(0))
+
+
+def test_other_builds_are_not_stacked() -> None:
+    one, other = (
+        dense(0),
+        make_dlgn(make_fc((1, 8, 8), [8, 9], 10, generator=draws(0)), generator=draws(0)),
+    )
+    with pytest.raises(InputError, match=r"network 1 is built differently .*hidden\.1.*\(9, 8\)"):
+        train_together([one, other], few(), RECIPE, [draws(0), draws(1)])
+    with pytest.raises(InputError, match="got 1 networks and 2 generators"):
+        train_together([one], few(), RECIPE, [draws(0), draws(1)])
+    with pytest.raises(InputError, match="got 0 networks"):
+        train_together([], few(), RECIPE, [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (nn.AvgPool2d(2), nn.AvgPool2d(3)),
+        (nn.ReLU(), nn.Tanh()),
+        (nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU(), nn.ReLU())),
+        (nn.Linear(2, 2), nn.Linear(2, 2, bias=False)),
+        (nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)),
+        (nn.Linear(2, 2), nn.Linear(2, 2).double()),
+        (
+            make_dlgn(make_fc(2, [3, 3], generator=draws(0)), generator=draws(0)),
+            make_dlgn(make_fc(2, [3, 3], generator=draws(0)), generator=draws(0), order=(1, 0)),
+        ),
+    ],
+)  # fmt: skip
+def test_builds_differ_in_anything_but_numbers(one: nn.Module, other: nn.Module) -> None:
+    assert first_difference(one, other) is not None
+    assert first_difference(one, one) is None
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_builds_are_the_same_with_other_numbers(make: Callable[[int], nn.Module]) -> None:
+    assert first_difference(make(0), make(1)) is None
+
+
+# Checkpoints.
+
+_CHILD = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads({threads})
+from test_report_training import killed_training
+killed_training({path!r}, {killed!r})
+"""
+_STEPS = 7  # of 200 images in batches of 32
+
+
+def killed_training(path: str, killed: bool) -> None:
+    """Train with a checkpoint, kill this process in the third epoch if asked to, keep the bits."""
+    networks = [normalised(seed) for seed in range(2)]
+    steps = 0
+
+    def count(module: nn.Module, given: Any, came: Any) -> None:
+        nonlocal steps
+        steps += module.training
+        if killed and steps == 2 * _STEPS + 3:
+            signal.raise_signal(signal.SIGKILL)
+
+    networks[0][4].register_forward_hook(count)  # type: ignore[index, operator]
+    recipe = Recipe(4, Triangular(1e-2), 32, augment=True)
+    generators = [draws(seed) for seed in range(2)]
+    courses = train_together(networks, few(), recipe, generators, checkpoint=f"{path}.safetensors")
+    kept = [numbers(network) for network in networks], [c.losses for c in courses], steps
+    torch.save((*kept, [g.get_state() for g in generators]), f"{path}.pt")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    def child(name: str, killed: bool) -> int:
+        tests, path = str(Path(__file__).parent), str(tmp_path / name)
+        threads = torch.get_num_threads()  # the order of sums depends on it
+        code = _CHILD.format(tests=tests, path=path, killed=killed, threads=threads)
+        return subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+    assert child("killed", killed=True) == -signal.SIGKILL
+    assert not (tmp_path / "killed.pt").exists()
+    assert child("killed", killed=False) == 0
+    killed_training(str(tmp_path / "whole"), killed=False)
+    again, whole = (torch.load(tmp_path / f"{name}.pt") for name in ("killed", "whole"))
+    assert whole[2] == 4 * _STEPS
+    assert again[2] == 2 * _STEPS  # the first two epochs are not trained again
+    assert again[1] == whole[1]
+    for one, other in zip(again[0], whole[0], strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+    assert all(torch.equal(a, b) for a, b in zip(again[3], whole[3], strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(0.9, 1e-3), SGD(), RMSprop()])
+@pytest.mark.parametrize("last", [False, True])
+def test_the_state_of_every_optimizer_is_kept(
+    optimizer: Any, count: int, last: bool, tmp_path: Path
+) -> None:
+    recipe = Recipe(2, Triangular(1e-2), 32, optimizer, augment=True)
+
+    def networks(place: Path | None, interrupted: bool) -> list[dict[str, Tensor]]:
+        def stop(epoch: int) -> None:
+            if interrupted:
+                raise KeyboardInterrupt
+
+        made, generators = [normalised(s) for s in range(count)], [draws(s) for s in range(count)]
+        train_together(
+            made, few(), recipe, generators, execution=Execution(channels_last=last),
+            checkpoint=place, after_epoch=stop,
+        )  # fmt: skip
+        return [numbers(network) for network in made]
+
+    place = tmp_path / "a.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        networks(place, interrupted=True)
+    again, whole = networks(place, interrupted=False), networks(None, interrupted=False)
+    for one, other in zip(again, whole, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_a_finished_training_is_read_and_not_done_again(tmp_path: Path) -> None:
+    place = tmp_path / "new folder" / "a.safetensors"
+    networks, told = [conv(0), conv(0)], []
+    courses = [
+        train(n, few(), RECIPE, draws(0), checkpoint=place, after_epoch=told.append)
+        for n in networks
+    ]
+    assert told == [1, 2]
+    assert courses[0] == courses[1]
+    first, second = map(numbers, networks)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_failure_is_kept_too(tmp_path: Path) -> None:
+    place = tmp_path / "a.safetensors"
+    for _ in range(2):
+        networks = [dense(0), dense(1)]
+        next(networks[0].parameters()).data.fill_(math.nan)
+        courses = train_together(networks, few(), RECIPE, [draws(0), draws(1)], checkpoint=place)
+        assert courses[0].failure and not courses[1].failure
+
+
+def test_a_torn_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "a.safetensors"
+    train(conv(0), few(), RECIPE, draws(0), checkpoint=place)
+    with pytest.raises(InputError, match=r"a\.safetensors is of another training .*epochs=3"):
+        train(conv(0), few(), replace(RECIPE, epochs=3), draws(0), checkpoint=place)
+    place.write_bytes(place.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"a\.safetensors cannot be read .*delete it"):
+        train(conv(0), few(), RECIPE, draws(0), checkpoint=place)
+
+
+# Recipes.
+
+
+def test_every_protocol_is_named_as_it_is_published() -> None:
+    for name in PAPERS:
+        paper, _, place = name.partition(",")[0].partition(" ")
+        assert protocol(paper, place) != "not stated", name
+
+
+def test_what_a_paper_does_not_state_is_said() -> None:
+    rows = dict(PAPERS["dlgn table II"].rows())
+    assert rows["optimizer.decay"] == "not stated; 0.0001 chosen"
+    assert rows["optimizer.momentum"] == "0.9"
+    assert rows["epochs"] == "164"
+    assert rows["rate"] == "Stepped"
+    assert dict(PAPERS["dlgn table I"].rows())["epochs"] == "not stated; 200 chosen"
+
+
+def test_stepped_rates_change_at_their_steps() -> None:
+    rate = PAPERS["dlgn table II"].rate
+    at = {0: 0.01, 399: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 48_000: 0.001, 64_123: 0.001}
+    assert {step: rate.at(step, 64_124) for step in at} == at
+    assert PAPERS["dlgn table II"].steps(50_000) == 64_124  # 64k, to the end of an epoch
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        (lambda: Recipe(0, Constant(1.0)), "epochs >= 1, but got 0"),
+        (lambda: Recipe(1, Constant(1.0), batch=0), "batch >= 1"),
+        (lambda: Recipe(1, Constant(1.0), smoothing=1.0), r"share in \[0, 1\), not 1.0"),
+        (lambda: Recipe(1, Constant(1.0), loss="hinge"), "'squares', not 'hinge'"),  # type: ignore[arg-type]
+        (lambda: Recipe(1, 1e-3), r"give Triangular\(top\)"),  # type: ignore[arg-type]
+        (lambda: Recipe(1, Constant(1.0), chosen=("epoch",)), "epoch: no setting of this recipe"),
+        (lambda: Stepped(((10, 1.0), (10, 0.1))), "have to grow"),
+        (lambda: Stepped(()), "have to grow"),
+        (lambda: Triangular(1.0, 1.5), "not 1.5"),
+        (lambda: Execution("gpu"), "no device 'gpu' here"),
+        (lambda: Execution(precision="half"), "not 'half'"),  # type: ignore[arg-type]
+        (lambda: Execution(precision="tf32"), "on cpu use 'float32'"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_named(wrong: Callable[[], object], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        wrong()
+
+
+def test_losses_are_those_of_their_formulas() -> None:
+    outputs = torch.tensor([[[0.0, 0.0], [1.0, -1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    labels = torch.tensor([[0, 0], [1, 1]])
+    squares = Recipe(1, Constant(1.0), loss="squares")
+    assert squares.losses(outputs, labels).tolist() == [0.5 * (1 + 1) / 2, 0.5 * (5 + 1) / 2]
+    # Labels smoothed by 1/2 are 3/4 and 1/4.
+    smooth = replace(squares, smoothing=0.5).losses(outputs[:1, :1], labels[:1, :1])
+    assert smooth.tolist() == [0.5 * (9 + 1) / 16]
+    entropies = replace(squares, loss="cross-entropy", smoothing=0.5).losses(outputs, labels)
+    one = nn.CrossEntropyLoss(label_smoothing=0.5)
+    assert torch.equal(entropies, torch.stack([one(*p) for p in zip(outputs, labels, strict=True)]))
+
+
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(0.9, 1e-4, nesterov=True), RMSprop()])
+def test_every_optimizer_learns(optimizer: Any) -> None:
+    recipe = Recipe(4, Constant(1e-2), 16, optimizer)
+    course = train(normalised(0), few(), recipe, draws(0))
+    assert all(b < a for a, b in pairwise(course.losses))
+    assert course.best > 0.5  # chance: 0.1
+
+
+def test_rates_move_weights_in_proportion() -> None:
+    # One step of plain descent is the rate times the gradient.
+    data = replace(few(), train=few().train.at(torch.arange(16)))
+    moves = []
+    for rate in (0.25, 0.5):
+        network = conv(0).double()
+        before = numbers(network)
+        train(network, data, Recipe(1, Constant(rate), 16, SGD()), draws(0))
+        moves.append({name: (t - before[name]) / rate for name, t in numbers(network).items()})
+    for name, move in moves[0].items():
+        # A difference of numbers below 2 is off by 2^-53 in each, over a rate of at least 1/4.
+        assert float((move - moves[1][name]).abs().max()) <= 2 * 2.0**-53 * (4 + 2)
+
+
+# Execution.
+
+
+@pytest.fixture
+def settings() -> Iterator[Callable[[], tuple[Any, ...]]]:
+    cudnn: Any = torch.backends.cudnn
+    places = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    yield lambda: (*(p.fp32_precision for p in places), cudnn.deterministic, cudnn.benchmark)
+
+
+def test_settings_of_torch_are_left_as_they_were(settings: Callable[[], tuple[Any, ...]]) -> None:
+    before = settings()
+    with pytest.raises(ZeroDivisionError), Execution().active():
+        assert settings() == ("ieee", "ieee", "ieee", True, False)
+        _ = 1 / 0
+    assert settings() == before
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_the_channel_may_be_last(seeds: tuple[int, ...]) -> None:
+    last = Execution(channels_last=True)
+    assert_apart_by_rounding(together(normalised, seeds, execution=last), alone(normalised, seeds))
+
+
+def test_fewer_bits_train_other_weights_that_stay_float32() -> None:
+    weights = []
+    for execution in (Execution(), Execution(precision="bfloat16")):
+        (network,) = together(normalised, (0,), execution=execution)(torch.float32)
+        weights.append(network[5].weight)
+    assert weights[1].dtype == torch.float32
+    assert not torch.equal(*weights)
+
+
+def test_what_pays_on_an_accelerator_is_off_on_a_processor() -> None:
+    assert Execution.fast("cpu") == Execution() == Execution("cpu", "float32", False, False)
+
+
+def test_a_course_says_what_it_took() -> None:
+    course = Course((2.0, 1.0, 1.5), (0.5, 0.75, 0.75), (1.0, 2.0, 1.0), images=100)
+    assert (course.last, course.best, course.best_epoch) == (0.75, 0.75, 2)
+    assert (course.seconds, course.images_per_second) == (4.0, 75.0)
+
+
+def test_failing_alone_is_raised() -> None:
+    network = dense(0)
+    next(network.parameters()).data.fill_(math.nan)
+    with pytest.raises(RunFailed, match="the loss became nan in epoch 1"):
+        train(network, few(), RECIPE, draws(0))
