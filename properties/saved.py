@@ -22,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from reluctant.properties.judging import Judgement, describe
+from reluctant.theory.costs import Cost
 from reluctant.theory.errors import InputError
 from reluctant.theory.parts import Until
 from reluctant.theory.single import OneTensor
@@ -29,7 +30,8 @@ from reluctant.theory.statements import Comparison, Trial
 from reluctant.theory.verdicts import write_whole
 
 SCHEMA, VERSION = "urn:reluctant:counterexample", 1
-_LIMITS = ("patterns", "paths", "samples", "work", "error_probability")
+_LIMITS = ("patterns", "paths", "samples", "error_probability")
+_COSTS = ("kernels", "passes", "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Saved:
                 tensor.copy_(tensors[name])
         facts = dict(self.record.trial)
         generator = torch.Generator().manual_seed(facts.pop("seed"))
+        facts["limit"] = Cost(**{name: facts.pop(name) for name in _COSTS})
         choices = tuple(self.record.network.get("choices", ()))
         return Trial(module, tensors["x"].to(device), generator, choices=choices, **facts)
 
@@ -180,7 +183,8 @@ def write(
     failed = next(c for c in judgement.comparisons if not c.holds)
     inputs = {"x": trial.x, **_state(trial.module)}
     tensors = {name: t.detach().cpu().contiguous() for name, t in inputs.items()}
-    facts = {"seed": trial.generator.initial_seed(), **{k: getattr(trial, k) for k in _LIMITS}}
+    facts = {k: getattr(trial, k) for k in _LIMITS} | asdict(trial.limit)
+    facts["seed"] = trial.generator.initial_seed()
     identity = [statement, subject, network, facts, hashlib.sha256(save(tensors)).hexdigest()]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     path = folder / f"{_slug(statement)}-{_slug(subject)}-{digest[:16]}.json"
@@ -335,7 +339,7 @@ def _record(said: Mapping[str, Any]) -> Record:
             raise TypeError(name)
     for name in ("entry", "size"):
         known[name] = tuple(int(k) for k in known[name])
-    if {*known["trial"]} != {"seed", *_LIMITS} or len(known["size"]) != 3:
+    if {*known["trial"]} != {"seed", *_LIMITS, *_COSTS} or len(known["size"]) != 3:
         raise ValueError("trial or size")
     if not all(isinstance(number, int | float) for number in known["trial"].values()):
         raise TypeError("trial")

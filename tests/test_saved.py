@@ -55,6 +55,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, found: tuple[Trial, Judge
     )
     assert torch.equal(again.x, trial.x)
     assert again.generator.initial_seed() == trial.generator.initial_seed()
+    assert again.limit == trial.limit
     said = judge(FALSE, again)
     (one,), (other,) = said.comparisons, judgement.comparisons
     assert torch.equal(one.left, other.left) and torch.equal(one.right, other.right)
