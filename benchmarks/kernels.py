@@ -128,7 +128,7 @@ def page(rows: Sequence[Row], known: dict[str, Any], device: str) -> Iterator[st
         load = " to ".join(f"{value:g}" for value in record["load"])
         yield ""
         yield (
-            f"`--only {row.name}`, {row.repetitions} runs, on {record['commit']}; load of the machine "
+            f"`--only {row.name}`, runs: {row.repetitions}, on {record['commit']}; load of the machine "
             f"{load}."
         )
 

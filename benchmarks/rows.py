@@ -62,7 +62,7 @@ class Goal:
         if self.against is not None:
             return f"{1 / number:.3g} times as fast" if self.at_most < 1 else f"{number:.3g} times"
         if self.measure == "memory":
-            return f"{number / 2**30:.2f} GiB"
+            return f"{number / 2**30:.3g} GiB"
         return f"{number:.3g} {'s' if self.measure == 'seconds' else 'sizes of the result'}"
 
 

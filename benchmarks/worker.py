@@ -7,6 +7,7 @@ Standard library only: what a task imports is the environment's own.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -62,6 +63,13 @@ def _forget_peak() -> None:
         return
 
 
+def _give_back() -> None:
+    """Give freed memory back to the system, so that what is needed next is seen to be taken."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of the GNU library
+    if trim is not None:
+        trim(0)
+
+
 def measure(prepared: Prepared) -> dict[str, Any]:
     """Run once; return seconds on the wall and of all threads, memory at its peak, and the result.
 
@@ -98,6 +106,7 @@ def _answer(known: dict[str, Prepared], asked: dict[str, Any]) -> dict[str, Any]
     if "drop" in asked:
         known.pop(asked["drop"], None)
         gc.collect()
+        _give_back()
         return {}
     module, function = asked["task"].split(":")
     task = getattr(import_module(f"benchmarks.{module}"), function)
