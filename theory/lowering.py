@@ -35,7 +35,14 @@ from reluctant.theory.nodes import (
     Weight,
     Weighted,
 )
-from reluctant.theory.operations import CREATORS, MOVES, PIECEWISE_LINEAR, SUBGRAPHS, WEIGHTED
+from reluctant.theory.operations import (
+    CREATORS,
+    MOVES,
+    PIECEWISE_LINEAR,
+    SUBGRAPHS,
+    UNREAD,
+    WEIGHTED,
+)
 from reluctant.theory.replay import Probe
 
 Rule = Callable[["Lowering", Call], Lowered]
@@ -251,7 +258,8 @@ class Lowering:
             return Unreadable(error if error.operation else self.refuse(call, str(error)))
 
     def _foreign(self, call: Call) -> Unreadable:
-        why = SUBGRAPHS.get(call.operation, "it is neither linear in the data nor a gate")
+        reasons = {**SUBGRAPHS, **UNREAD}
+        why = reasons.get(call.operation, "it is neither linear in the data nor a gate")
         if call.operation in PIECEWISE_LINEAR:
             why = "it is piecewise linear, and not read yet; write it with ReLUs or comparisons"
         return Unreadable(self.refuse(call, why), is_final=True)

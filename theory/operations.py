@@ -42,6 +42,13 @@ PIECEWISE_LINEAR = {
     "aten.hardshrink.default", "aten.hardsigmoid.default", "aten.hardsigmoid_.default",
     "aten.clamp.Tensor", "aten.clamp_.Tensor", "aten.clamp_min.Tensor", "aten.clamp_max.Tensor",
 }  # fmt: skip
+# What may be linear in the data, has no rule, and can be written otherwise.
+UNREAD = {
+    "aten.einsum.default": "einsum is not read; write a product with parameters as linear, matmul or "
+    "a convolution",
+    "aten.index.Tensor": "tensors in brackets are not read as indices; pick with index_select or a "
+    "slice",
+}
 # What runs a part of the graph of its own, and why that cannot be read.
 SUBGRAPHS = {
     "cond": "the values of the data choose one of its branches, so it is no path network; use "
