@@ -22,10 +22,11 @@ from reluctant.models import (
     make_dlgn_sf,
     make_fc,
 )
-from reluctant.reports.data import DataSet, digits
+from reluctant.reports.data import DataSet
 from reluctant.reports.exhibits import Cell, Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Experiment, Profile
 from reluctant.reports.intervals import mean_interval
+from reluctant.reports.loading import load
 from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group, select
 from reluctant.reports.style import BLUE, QUIET, VERMILION, make_axes
@@ -119,7 +120,7 @@ class Accuracy(Experiment[Setting]):
 
     def run(self, config: Setting) -> Mapping[str, Any]:
         """Return the course of one training."""
-        data = digits()
+        data = load("digits")
         recipe = Recipe(config.epochs, Triangular({"FC": 3e-3, "C-GAP": 2e-2}[config.architecture]))
         network = make_network(config, data, recipe)
         course = train(network, data, recipe, _draws(config.seed, 2))

@@ -74,6 +74,7 @@ def write_report(
     only: Sequence[str] | None = None,
     workers: int = 1,
     scheduler: str | None = None,
+    data: Path | None = None,
     verify: Verify | None = None,
     statements: Sequence[StatementLike] | None = None,
     known: Mapping[str, Experiment[Any]] | None = None,
@@ -92,6 +93,7 @@ def write_report(
         workers: Number of processes that share the work; their number changes no result.
         scheduler: Address of a Dask scheduler whose workers, which see the same folder, do the
             experiments instead.
+        data: Folder of the data sets; see :func:`~reluctant.reports.loading.data_folder`.
         verify: Reaches the verdicts on some statements; the property suite if left out.
         statements: The registry, if not the package's own.
         known: The experiments, if not the package's own.
@@ -109,7 +111,8 @@ def write_report(
 
     shares = _Shares(progress, len(chosen))
     gathered = [
-        gather(e, profile, store, shares.part(i), workers, scheduler) for i, e in enumerate(chosen)
+        gather(e, profile, store, shares.part(i), workers, scheduler, data)
+        for i, e in enumerate(chosen)
     ]
     report = suite_report(
         [statement.id for statement in registry],

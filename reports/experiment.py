@@ -114,6 +114,10 @@ class Experiment(ABC, Generic[Config]):
     def draw(self, records: Sequence[Record]) -> tuple[Exhibit, ...]:
         """Return the figures and tables, from at least one finished record."""
 
+    def data(self, config: Config) -> tuple[str, ...]:
+        """Return the names of the data sets that a run loads, to be fetched before it begins."""
+        return ()
+
     def cost(self, config: Config) -> float:
         """Return the relative duration of a run, for the time left; any unit."""
         return 1.0

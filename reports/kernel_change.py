@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from reluctant.models import Regime, make_dgn, make_dlgn, make_fc
 from reluctant.models.architectures import Architecture
-from reluctant.reports.data import digits
 from reluctant.reports.exhibits import (
     Column,
     Exhibit,
@@ -24,6 +23,7 @@ from reluctant.reports.exhibits import (
     ours,
 )
 from reluctant.reports.experiment import Experiment, Profile
+from reluctant.reports.loading import load
 from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group, select
 from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes, show_matrix
@@ -91,7 +91,7 @@ class KernelChange(Experiment[Setting]):
 
     def run(self, config: Setting) -> Mapping[str, Any]:
         """Return alignments by epoch, and spectra and kernels before and after."""
-        data = digits()
+        data = load("digits")
         draws = torch.Generator().manual_seed(config.seed)
         value = make_fc(data.input_shape, [config.width] * 3, data.classes, generator=draws)
         network = _NETWORKS[config.model](value, draws)

@@ -36,11 +36,11 @@ class Use:
     """Say where a run looks for its data, and what it has loaded.
 
     Attributes:
-        folder: Folder of the data; see :func:`data_folder`.
+        folder: Folder of the data.
         loaded: Checksum of each data set, by name.
     """
 
-    folder: Path | None = None
+    folder: Path
     loaded: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,7 +48,7 @@ _use: ContextVar[Use | None] = ContextVar("_use", default=None)
 
 
 @contextmanager
-def using(folder: Path | None) -> Iterator[dict[str, str]]:
+def using(folder: Path) -> Iterator[dict[str, str]]:
     """Let :func:`load` look into a folder within the block.
 
     Yields:
@@ -71,7 +71,7 @@ def data_folder(folder: Path | str | None = None) -> Path:
     named = folder or os.environ.get(VARIABLE)
     if not named:
         return Path(pooch.os_cache("reluctant"))
-    found = Path(named).expanduser()
+    found = Path(named).expanduser().absolute()
     if not found.is_dir():
         by = "--data" if folder else f"${VARIABLE}"
         raise InputError(f"{by} names {found}, which is no folder; make it, or name another")
@@ -97,7 +97,7 @@ def load(name: str, folder: Path | str | None = None) -> DataSet:
     if name == "digits":
         found = digits()
     else:
-        place = data_folder(folder or (use.folder if use else None))
+        place = use.folder if use is not None and folder is None else data_folder(folder)
         found = _load(publication(name), place)
     if use is not None:
         use.loaded[name] = found.checksum
@@ -182,14 +182,14 @@ def fetch(wanted: Publication, folder: Path, progress: Progress | None = None) -
     return find(wanted, folder)
 
 
-def ensure(name: str, folder: Path | None, progress: Progress | None = None) -> None:
+def ensure(name: str, folder: Path, progress: Progress | None = None) -> None:
     """Have the files of a data set fetched unless they are there or none are needed.
 
     Raises:
         InputError: As :func:`obtain`.
     """
     if name != "digits":
-        obtain(publication(name), data_folder(folder), progress)
+        obtain(publication(name), folder, progress)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from reluctant.reports.provenance import configuration_digest
 from reluctant.theory.errors import InputError
 from reluctant.theory.verdicts import write_whole
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PROFILES: Final = ("smoke", "quick", "full")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -38,6 +38,7 @@ class Record:
         code: Digest of the source that the experiment names.
         versions: Versions of Python and of the libraries.
         hardware: Processor, cores, memory, accelerator.
+        data: SHA-256 of the images of each data set that the run loaded, by name.
         seconds: Time taken by the run.
     """
 
@@ -51,6 +52,7 @@ class Record:
     failure: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     hardware: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from reluctant.reports.experiment import Experiment, Profile, Progress, RunFailed, as_json
+from reluctant.reports.loading import data_folder, ensure, using
 from reluctant.reports.provenance import hardware, versions
 from reluctant.reports.records import PROFILES, Gap, Record, Store, writable_folder
 from reluctant.reports.registry import experiment as experiment_named
@@ -73,6 +74,7 @@ def run(
     *,
     workers: int = 1,
     scheduler: str | None = None,
+    data: Path | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Results:
     """Run every configuration that has no record, and return all there is.
@@ -91,12 +93,16 @@ def run(
         workers: Number of processes that share the work.
         scheduler: Address of a Dask scheduler whose workers do it instead; they have to see the
             same folder.
+        data: Folder of the data sets; see :func:`~reluctant.reports.loading.data_folder`. What is
+            not there is fetched before the first configuration that needs it.
         clock: Seconds, for the records.
 
     Raises:
-        InputError: If the folder cannot be written, or the profile or the experiment is not known.
+        InputError: If the folder cannot be written, that of the data is none, or the profile or the
+            experiment is not known.
     """
     _check(profile)
+    place = data_folder(data)
     if isinstance(experiment, str):
         experiment = experiment_named(experiment)
     if not isinstance(store, Store):
@@ -118,10 +124,20 @@ def run(
             what = ": ".join((experiment.name, *(n for n in (next(coming, ""),) if n)))
             progress(what, round(1000 * (1 - left / whole)), 1000)
 
-    errors: dict[str, str] = {}
+    refused = _refused({n for i in missing for n in experiment.data(grid[i])}, place, progress)
+    errors = {
+        drafts[i].digest: refused[n]
+        for i in missing
+        for n in experiment.data(grid[i])
+        if n in refused
+    }
     ran = 0
     say()
-    pieces = [(i, experiment, grid[i], drafts[i], store, clock) for i in missing]
+    pieces = [
+        (i, experiment, grid[i], drafts[i], store, place, clock)
+        for i in missing
+        if drafts[i].digest not in errors
+    ]
     for index, was_run, error in finished(_run_one, pieces, workers, scheduler=scheduler):
         left -= costs[index]
         ran += was_run
@@ -146,10 +162,12 @@ def _run_one(
     config: Any,
     draft: Record,
     store: Store,
+    data: Path,
     clock: Callable[[], float],
 ) -> tuple[int, bool, str]:
     """Run a configuration unless somebody else has; return whether it ran, and what went wrong."""
-    with _alone(store.path(experiment.name, draft.digest, draft.code)):
+    own = store.path(experiment.name, draft.digest, draft.code)
+    with _alone(own), using(data) as loaded:
         if _is_done(store, draft):
             return index, False, ""
         start = clock()
@@ -168,9 +186,21 @@ def _run_one(
                 seconds=round(clock() - start, 4),
                 versions=versions(),
                 hardware=hardware(),
+                data=loaded,
             )
         )
         return index, True, ""
+
+
+def _refused(names: set[str], folder: Path, progress: Progress | None) -> dict[str, str]:
+    """Have data sets fetched, and return why one cannot be had, by name."""
+    reasons = {}
+    for name in sorted(names):
+        try:
+            ensure(name, folder, progress)
+        except InputError as error:
+            reasons[name] = str(error)
+    return reasons
 
 
 def _explained(gap: Gap, profile: str, errors: dict[str, str]) -> Gap:

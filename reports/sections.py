@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reluctant.reports.document import Section
@@ -36,12 +37,15 @@ def gather(
     progress: Progress | None,
     workers: int = 1,
     scheduler: str | None = None,
+    data: Path | None = None,
 ) -> Gathered:
     """Run what is missing of an experiment; where all full records are at hand, take those."""
     full = collect(experiment, "full", store)
     if profile != "full" and full.records and not full.gaps:
         return Gathered(experiment, "full", full)
-    results = run(experiment, profile, store, progress, workers=workers, scheduler=scheduler)
+    results = run(
+        experiment, profile, store, progress, workers=workers, scheduler=scheduler, data=data
+    )
     return Gathered(experiment, profile, results)
 
 

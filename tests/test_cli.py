@@ -311,12 +311,6 @@ def test_verify_sums_up_by_statement(here: Path) -> None:
     assert all(f"| dual.psd | {mutant.mutant} |" in page for mutant in report.mutants)
 
 
-def test_data_says_what_is_there() -> None:
-    result = run("data")
-    assert result.exit_code == 0, result.output
-    assert "digits" in result.stdout and "inside scikit-learn" in result.stdout
-
-
 def test_version() -> None:
     assert run("--version").stdout == f"reluctant {reluctant.__version__}\n"
 

@@ -169,7 +169,7 @@ def test_at_most_three_statements_are_suggested(wanted: str) -> None:
         (("report", "--workers", "0"), "Invalid value for '--workers'"),
         (("report", "--workers", "many"), "Invalid value for '--workers'"),
         (("verify", "--statements"), "--statements' requires an argument"),
-        (("data", "more"), "unexpected extra argument"),
+        (("data", "more"), "No such command 'more'"),
         (("chek",), "No such command 'chek'. Did you mean 'check', 'schema'? see "),
         (("--nonsense",), "No such option: --nonsense"),
     ],

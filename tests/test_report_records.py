@@ -91,7 +91,7 @@ def test_a_damaged_file_is_a_gap_with_its_reason(tmp_path: Path, data: st.DataOb
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("format", 2), ("profile", "tiny"), ("config", [1]), ("result", None), ("extra", 1)],
+    [("format", 1), ("profile", "tiny"), ("config", [1]), ("result", None), ("extra", 1)],
 )
 def test_a_file_of_another_shape_is_a_gap(tmp_path: Path, field: str, value: object) -> None:
     store = Store(tmp_path)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reluctant.commands import line_of
+from reluctant.data_command import data
 from reluctant.destinations import (
     STDOUT,
     Form,
@@ -23,6 +24,7 @@ from reluctant.kernel_command import kernel
 from reluctant.options import (
     Counterexamples,
     Data,
+    DataFolder,
     Device,
     Effort,
     JsonPath,
@@ -320,6 +322,7 @@ def run(
     output: Output = "out/report",
     workers: Workers = None,
     scheduler: Scheduler = None,
+    data_folder: DataFolder = None,
 ) -> None:
     """Run one experiment; a killed run goes on where it was."""
     from reluctant.reports import runner
@@ -333,6 +336,7 @@ def run(
             progress,
             workers=workers or processes(),
             scheduler=scheduler,
+            data=data_folder,
         )
     typer.echo(f"{experiment}: {len(results.records)} records, {results.ran} of them run just now")
     for gap in results.gaps:
@@ -346,6 +350,7 @@ def report(
     output: Output = "out/report",
     workers: Workers = None,
     scheduler: Scheduler = None,
+    data_folder: DataFolder = None,
 ) -> None:
     """Run what is missing, then write the paper and the page."""
     from reluctant.reports.engine import write_report
@@ -358,6 +363,7 @@ def report(
             progress,
             workers=workers or processes(),
             scheduler=scheduler,
+            data=data_folder,
         )
     for gap in files.gaps:
         typer.echo(f"missing: {gap}")
@@ -365,22 +371,9 @@ def report(
     raise typer.Exit(exit_code(files.report, strict=False))
 
 
-@app.command()
-@answering
-def data() -> None:
-    """Say which data there are, and where they are looked for."""
-    import sklearn
-
-    from reluctant.reports.data import digits
-
-    found = digits()
-    typer.echo(
-        f"{found.name}: {found.about}; {found.sizes}; inside scikit-learn {sklearn.__version__}"
-    )
-
-
 for command in (kernel, replay, counterexamples, schema):
     app.command()(command)
+app.add_typer(data, name="data")
 
 
 def _split(names: str | None) -> tuple[str, ...] | None:

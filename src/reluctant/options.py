@@ -75,6 +75,14 @@ Data = Annotated[
         help="Inputs to check on: .npz (the array x, or the only one), .npy, or a folder of images.",
     ),
 ]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Where data sets are, or are fetched to; $RELUCTANT_DATA if left out, else a cache.",
+    ),
+]
 Resize = Annotated[
     bool, typer.Option("--resize", help="Bring images of other sizes to that of the input.")
 ]
