@@ -25,7 +25,7 @@ from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 DRAWS = 128  # sign patterns gone through if there are no more, and draws if there are
 _BACKWARD = 16  # forward passes of shared weights that take the time of one backward pass
-_LAWS = 40  # multiply-adds of many laws, in units of what one kernel may take
+_LAWS = 4  # multiply-adds of many laws, in units of what one kernel may take
 _FEWEST = 16
 _AT_ONCE = 2**22  # gradient entries held at once
 _EXAMPLES = 12  # examples in one call of the law

@@ -41,7 +41,7 @@ from reluctant.theory.subnetworks import (
 from reluctant.theory.verdicts import EvidenceKind, Unmet
 
 MOST_SUBNETWORKS = 2**10
-_KERNELS = 8  # kernels that may be computed in place of one
+_KERNELS = 2  # kernels that may be computed in place of one
 _SIGMA = 2.0  # an integer keeps small integers exact, and σ ≠ 1 tells powers of σ apart
 
 

@@ -21,7 +21,7 @@ from reluctant.theory.verdicts import Tried
 Effort = Literal["quick", "default", "thorough"]
 TRIALS: dict[str, int] = {"quick": 1, "default": 3, "thorough": 10}
 LIMITS: dict[str, Cost] = {
-    "quick": Cost(kernels=1e8, passes=5e10, bytes=2.0**31),
+    "quick": Cost(kernels=2e9, passes=5e10, bytes=2.0**31),
     "default": LIMIT,
     "thorough": Cost(kernels=1e11, passes=1e13, bytes=2.0**34),
 }

@@ -16,7 +16,7 @@ from reluctant.theory.nodes import Gates
 from reluctant.theory.statements import CannotTry, Trial
 
 Sigma = float | Mapping[str, float]
-_PASSES = 4  # forward passes of many weights at once make better use of a machine than a kernel
+_SHARE = 0.01  # of the passes of one statement: weights drawn anew are one ingredient of many
 _FEWEST = 64
 
 
@@ -189,4 +189,4 @@ def affordable_patterns(trial: Trial) -> int:
 def evaluations(trial: Trial) -> int:
     """Return how many forward passes of a trial's inputs its effort allows."""
     one = pass_work(trial.net) * len(trial.x)
-    return int(_PASSES * trial.limit.kernels) // max(1, one)
+    return int(_SHARE * trial.limit.passes) // max(1, one)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cli_specimens import TWO, check, run
+from cli_specimens import check, run
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -251,32 +251,6 @@ def test_a_fault_of_the_package_does_not_look_like_a_refuted_theorem(
     result = check("my_net:Net", "--input", "3")
     assert result.exit_code == 70
     assert "AssertionError: unthinkable" in result.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process")
-def test_ctrl_c_prints_the_verdicts_so_far(here: Path) -> None:
-    env = {"PYTHONPATH": str(Path(reluctant.__file__).parents[1]), "PATH": "", "COLUMNS": "160"}
-    command = [sys.executable, "-c", INTERRUPTED_AFTER_ONE]
-    done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 130, done.stdout + done.stderr
-    assert "dual.inner-product" in done.stdout
-    assert "interrupted: 1 of 2 statements were tried" in done.stdout
-
-
-# The second statement is where the signal arrives.
-INTERRUPTED_AFTER_ONE = f"""
-import os, signal, sys
-from reluctant.properties import conformance
-settle = conformance._settle
-def interrupted(statement, *rest):
-    if statement.id != "dual.inner-product":
-        os.kill(os.getpid(), signal.SIGINT)
-    return settle(statement, *rest)
-conformance._settle = interrupted
-sys.argv = ["reluctant", "check", "my_net:Net", "--input", "3", "--statements", "{TWO}"]
-from reluctant.cli import main
-main()
-"""
 
 
 def test_statements_are_listed() -> None:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import reluctant as rl
-from reluctant.theory import blocks, recording
+from reluctant.theory import blocks, contractions, recording
 from reluctant.theory.blocks import make_law
-from reluctant.theory.contractions import overlaps
+from reluctant.theory.contractions import Fresh, overlaps
 from reluctant.theory.folds import fold, fold_equal, windows
 from reluctant.theory.kernels import kernel_magnitude
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.operators import make_convolution
-from reluctant.theory.readings import compact, strides_of
+from reluctant.theory.readings import Part, compact, strides_of
 from reluctant.theory.rounding import gamma, roundings
 
 SIZES = st.integers(1, 7)
@@ -194,6 +194,36 @@ def test_single_precision_is_within_its_rounding(name: str, tangent: bool) -> No
     # as many roundings as properties.bounds.kernel_tolerance counts, of float32
     bound = gamma(4 * roundings(net) + 8, torch.float32) * size
     assert bool(((short.double() - long).abs() <= bound).all())
+
+
+def test_slots_are_contracted_at_all_positions_as_entry_by_entry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    windows_of_maxima = [nn.Conv2d(2, 5, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2, 1)]
+    after = [nn.Conv2d(5, 4, 2, bias=False), nn.ReLU(), nn.Flatten(), nn.LazyLinear(1)]
+    module, x = nn.Sequential(*windows_of_maxima, *after), torch.randn(3, 2, 5, 5)
+    module(x)
+    net, y = rl.trace(module, x.round()), torch.randn(2, 2, 5, 5).round()
+    fast = [rl.npk(net, x.round(), y), rl.ntk_law(net, x.round(), y)]
+    called = []
+
+    def slowly(
+        a: Part, b: Part, group: int, u: Fresh, rows: int, dtype: torch.dtype
+    ) -> list[Tensor]:
+        called.append(rows)
+        return [
+            torch.stack(
+                [
+                    contractions._entry(a, b, u, k, group, p, p, dtype)
+                    for p in range(a.pattern.places)
+                ]
+            )
+            for k in range(len(u.u))
+        ]
+
+    monkeypatch.setattr(contractions, "_equal_slots", slowly)
+    slow = [rl.npk(net, x.round(), y), rl.ntk_law(net, x.round(), y)]
+    assert called and all(torch.equal(a, b) for a, b in zip(fast, slow, strict=True))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -245,7 +245,7 @@ def test_bundles_of_a_part_are_bundles_of_the_whole() -> None:
 
 def test_a_large_network_is_measured_on_one_output() -> None:
     module = make_fc(4, [60, 60], 10, generator=seeded()).double()
-    trial = Trial(module, vectors(4), seeded(), limit=replace(LIMIT, kernels=1e7))
+    trial = Trial(module, vectors(4), seeded(), limit=replace(LIMIT, passes=4e9))
     found = redrawn_average(trial, 2.0)
     assert found.net.output_size == 1
     assert found.tangent.detail.startswith("drawn ")

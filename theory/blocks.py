@@ -22,7 +22,7 @@ from reluctant.theory.operators import Bias
 from reluctant.theory.propagation import Plan, balanced, make_plan, propagate, read
 from reluctant.theory.readings import Reading
 from reluctant.theory.recording import network_at, record
-from reluctant.theory.structure import dense_chain, last_operations
+from reluctant.theory.structure import dense_chain, outputs_share_a_kernel
 from reluctant.theory.tasks import in_threads
 from reluctant.theory.variances import Variance, variances_of
 
@@ -362,8 +362,3 @@ def _chosen(net: PathNetwork, output: int | None) -> tuple[Tensor, bool]:
     if outputs_share_a_kernel(net):
         return torch.tensor([0]), True
     return torch.arange(net.output_size), False
-
-
-def outputs_share_a_kernel(net: PathNetwork) -> bool:
-    """Tell whether one kernel stands for all: there is one output, or one dense layer makes them."""
-    return net.output_size == 1 or last_operations(net) is not None

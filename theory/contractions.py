@@ -301,10 +301,33 @@ def _equal(a: Part, b: Part, group: int, u: Fresh, orders: int, dtype: torch.dty
             return found
         if pattern.places == 1 and not u.diagonal:
             return [t[:, 0, :, 0][None] for t in _aligned(a, b, group, u, orders, dtype)]
+        if len(columns) == 1 and columns[0][1] is None and not u.diagonal:
+            return _equal_slots(a, b, group, u, columns[0][0], dtype)
     return [
         torch.stack([_entry(a, b, u, order, group, p, p, dtype) for p in range(pattern.places)])
         for order in range(orders)
     ]
+
+
+def _equal_slots(
+    a: Part, b: Part, group: int, u: Fresh, rows: int, dtype: torch.dtype
+) -> list[Tensor]:
+    """Contract all pairs of slots at each position, shape (position, n, m) for each order."""
+    sides = [
+        part.factor[group].to(dtype).unflatten(1, (part.pattern.slots, part.pattern.places))
+        for part in (a, b)
+    ]
+    product = torch.einsum("nspc,mtpc->stpnm", *sides)
+    at, other = (_entries(part.pattern) for part in (a, b))
+    return [
+        (product * kernel[rows][:, at[:, None], :, other[None, :]]).sum((0, 1)) for kernel in u.u
+    ]
+
+
+def _entries(pattern: Pattern) -> Tensor:
+    """Return the positions that are read, shape (slot, position)."""
+    assert pattern.entries is not None
+    return pattern.entries.view(pattern.slots, pattern.places)
 
 
 def _slice(pattern: Pattern) -> Tensor | slice:

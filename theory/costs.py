@@ -7,17 +7,24 @@ and its recorded gates; they are an upper estimate, of the right order.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Sum, Weighted
+from reluctant.theory.sites import Site, site_of
+from reluctant.theory.structure import outputs_share_a_kernel
 
 _TILE_BYTES = 1 << 22  # of the kernels of pairs that are propagated together, one pair at least
 LARGE = 1e7  # multiply-adds of one forward pass above which a network counts as large
 _REMEDY = "--effort thorough allows more, and smaller inputs take less"
 _DOUBLE = 8
-_HELD = 6  # tensors of a block's size that the contraction of a kernel holds: U, products, windows
-_TANGENT = 2.5  # a law holds every kernel with its derivative, and the products of both
+_HELD = 4  # tensors of a call's size that its contraction holds: products, windows, their sums
+_ORDERS = 2  # a law holds every kernel with its derivative
+_READ = 2  # copies of what is read, while its entries are put in order
+_APIECE = 2  # multiply-adds on a product of channels: with the kernel, and to the sum
 _ROWS = 4  # lists of gradients that are held at once, and Gram matrices that are taken of them
 _ALONGSIDE = 6  # tensors of an activation's size that one step of a pass holds, and float64 gates
 
@@ -124,23 +131,14 @@ def trial_bytes(net: PathNetwork, examples: int) -> float:
 def kernel_work(net: PathNetwork) -> float:
     """Estimate the multiply-adds that the kernel of one pair of examples takes.
 
-    Positions squared times channels, for each weight tensor that an operand comes from, where sums
-    over positions follow; positions times channels where none does.
+    At each call they are the products of the channels at all pairs of entries that are read of one
+    origin, the products of these with its kernel, and the sums over the taps of both windows. Where
+    no sum over positions follows, equal positions are paired only.
+
+    Args:
+        net: Network.
     """
-    summed = _summed(net)
-    parts: dict[int, set[int]] = {}
-    total = 0.0
-    for i in net.value_nodes:
-        node = net.nodes[i]
-        if isinstance(node, Weighted):
-            size = float(math.prod(net.nodes[node.operands[0]].shape)) if node.operands else 0.0
-            positions = float(math.prod(node.operator.positions))
-            origins_met = max(1, len(parts[node.operands[0]])) if node.operands else 0
-            total += size * origins_met * (positions if i in summed else 1.0)
-            parts[i] = {node.weight}
-        else:
-            parts[i] = set().union(*(parts[k] for k in node.operands)) if node.operands else set()
-    return total
+    return sum(call.work for call in _calls(net))
 
 
 def kernel_cost(net: PathNetwork, examples: int) -> Cost:
@@ -150,43 +148,105 @@ def kernel_cost(net: PathNetwork, examples: int) -> Cost:
         net: Network.
         examples: Number of examples.
     """
-    summed = _summed(net)
-    images = 0.0
-    slots: dict[int, dict[int, int]] = {}
-    for i in net.value_nodes:
-        slots[i] = _slots(net, i, slots)
-        size = math.prod(net.nodes[i].shape)
-        images += size * (1 + sum(slots[i].values()))
-    found = [node for i in summed if isinstance(node := net.nodes[i], Weighted)]
-    wholes = [node.operator.groups * math.prod(node.operator.positions) ** 2 for node in found]
-    read = [math.prod(net.nodes[k].shape[1:]) ** 2 for node in found for k in node.operands]
-    largest = max([*wholes, *read], default=1)
-    together = min(examples, max(1, int((_TILE_BYTES / (_DOUBLE * largest)) ** 0.5)))
-    kernels = together**2 * (sum(wholes) + _HELD * largest) * _TANGENT
+    calls = _calls(net)
+    largest = max([1, *(size for call in calls for size in (call.made, *call.entries))])
+    pairs = min(examples**2, max(1, _TILE_BYTES // (_DOUBLE * largest)))
+    last = {k: i for i, call in enumerate(calls) for k in call.origins}
+    live, most = dict[int, int](), 0
+    for i, call in enumerate(calls):
+        live[call.weight] = live.get(call.weight, 0) + call.made
+        held = sum(live.values())
+        most = max(most, held + _HELD * max([call.made, *call.entries]))
+        live = {k: size for k, size in live.items() if last.get(k, -1) > i}
+    read = sum(call.read for call in calls)
     weights = max((weight.entries.numel() for weight in net.weights), default=0)
     return Cost(
         kernels=kernel_work(net) * examples**2,
-        bytes=_DOUBLE * (2.0 * images * (examples + 1) + kernels + 2.0 * weights),
+        bytes=_DOUBLE * (_READ * read * (examples + 1) + _ORDERS * pairs * most + weights),
     )
 
 
-def _summed(net: PathNetwork) -> set[int]:
-    """Return the nodes after which a sum over positions follows."""
-    found: set[int] = set()
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Be what a call of a weighted operation does to a pair of examples, or the output's reading.
+
+    Attributes:
+        weight: Weight tensor, -1 for the output.
+        origins: Weight tensors that the operand comes from.
+        work: Multiply-adds.
+        read: Numbers of one example that are read.
+        entries: Pairs of entries that are read, for the data and each origin.
+        made: Size of the kernel that is made.
+    """
+
+    weight: int
+    origins: tuple[int, ...]
+    work: float
+    read: int
+    entries: tuple[int, ...]
+    made: int
+
+
+@lru_cache(maxsize=8)  # every statement about kernels asks for it
+def _calls(net: PathNetwork) -> tuple[_Call, ...]:
+    slots: dict[int, dict[int, int]] = {}
     for i in net.value_nodes:
-        node = net.nodes[i]
-        if isinstance(node, Sum) and any(
-            net.nodes[node.operands[0]].shape[a] > 1 for a in node.axes
-        ):
-            found |= net.ancestors([i])
+        slots[i] = _slots(net, i, slots)
+    sites = {i: site_of(net, i) for i in net.value_nodes if isinstance(net.nodes[i], Weighted)}
+    paired = _paired(net, sites, slots)
+    positions = Counter[int]()
+    for i, site in sites.items():
+        positions[_weight(net, i)] += math.prod(site.operator.positions)
+    found = []
+    for i, site in sites.items():
+        weight, operand = _weight(net, i), site.operand
+        power = 2 if weight in paired else 1
+        groups = site.operator.groups
+        met = {} if operand < 0 else slots[operand]
+        size = 0 if operand < 0 else math.prod(net.nodes[operand].shape)
+        places = math.prod(site.shape)
+        taps = sum(len(w.taps) for w in site.windows if not w.is_identity)
+        entries = tuple(count**2 * places**power for count in met.values())
+        made = math.prod(site.operator.positions) * (positions[weight] if power == 2 else 1)
+        work = sum(pairs * (size / places + _APIECE * groups) for pairs in entries)
+        folded = taps * groups * float(places**power)
+        read = size * sum(met.values())
+        origins = tuple(k for k in met if k >= 0)
+        found.append(
+            _Call(weight, origins, work + folded, read, tuple(e * groups for e in entries), made)
+        )
+    met, size = slots[net.output], math.prod(net.nodes[net.output].shape)
+    outputs = 1 if outputs_share_a_kernel(net) else size
+    entries = tuple(outputs * count**2 for count in met.values())
+    read = size * sum(met.values())
+    found.append(_Call(-1, tuple(met), sum(entries) * (1.0 + _APIECE), read, entries, outputs))
+    return tuple(found)
+
+
+def _weight(net: PathNetwork, i: int) -> int:
+    node = net.nodes[i]
+    assert isinstance(node, Weighted)
+    return node.weight
+
+
+def _paired(
+    net: PathNetwork, sites: Mapping[int, Site], slots: Mapping[int, Mapping[int, int]]
+) -> set[int]:
+    """Return the weight tensors whose kernel is needed at two different positions too."""
+    found = {k for k, count in slots[net.output].items() if count > 1}
+    for i in reversed(list(sites)):
+        met = {} if sites[i].operand < 0 else slots[sites[i].operand]
+        found |= {k for k, count in met.items() if count > 1 or _weight(net, i) in found}
     return found
 
 
-def _slots(net: PathNetwork, i: int, slots: dict[int, dict[int, int]]) -> dict[int, int]:
-    """Return how many entries of each weight tensor's outputs an entry of a node is a sum of."""
+def _slots(net: PathNetwork, i: int, slots: Mapping[int, dict[int, int]]) -> dict[int, int]:
+    """Return how many entries of each weight tensor's outputs, and of the data at -1, are added."""
     node = net.nodes[i]
     if isinstance(node, Weighted):
         return {node.weight: 1}
+    if not node.operands:
+        return {-1: 1}
     found: dict[int, int] = {}
     for k in node.operands:
         for origin, count in slots[k].items():
@@ -194,5 +254,5 @@ def _slots(net: PathNetwork, i: int, slots: dict[int, dict[int, int]]) -> dict[i
     if isinstance(node, Sum) and node.axes:
         shape = net.nodes[node.operands[0]].shape
         over = math.prod(shape[a] for a in node.axes)
-        return {origin: over * count for origin, count in found.items()}
+        return {origin: count * over if origin >= 0 else 1 for origin, count in found.items()}
     return found

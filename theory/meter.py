@@ -16,6 +16,8 @@ from torch.utils.flop_counter import flop_registry
 from reluctant.theory.costs import UNLIMITED, Cost
 from reluctant.theory.statements import CannotTry
 
+_COUNTS = flop_registry | {torch.ops.aten._int_mm: flop_registry[torch.ops.aten.mm]}
+
 
 class Meter(TorchDispatchMode):
     """Count the multiply-adds of a block and the bytes of the tensors that it makes and holds.
@@ -116,7 +118,7 @@ def _foreseen(func: Any, args: Any, kwargs: Any) -> tuple[float, int]:
         made = func(*args, **kwargs)
     except (NotImplementedError, RuntimeError):
         return 0.0, 0
-    count = flop_registry.get(func._overloadpacket)
+    count = _COUNTS.get(func._overloadpacket)
     products = count(*args, **kwargs, out_val=made) / 2 if count else 0.0
     return products, sum(t.numel() * t.element_size() for t in _tensors(made))
 

@@ -20,7 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reluctant.theory.blocks import outputs_share_a_kernel
 from reluctant.theory.errors import InputError, NotIdentified
 from reluctant.theory.images import repeated_weights
 from reluctant.theory.network import PathNetwork
@@ -28,7 +27,7 @@ from reluctant.theory.nodes import Gates, Weighted
 from reluctant.theory.operands import check_batch, check_output
 from reluctant.theory.recording import network_at, record
 from reluctant.theory.rounding import gamma, roundings
-from reluctant.theory.structure import last_operations
+from reluctant.theory.structure import last_operations, outputs_share_a_kernel
 from reluctant.theory.tails import Mean, Terms
 from reluctant.theory.variances import Variance, variances_of
 

@@ -154,7 +154,7 @@ class Comparison:
 
 
 ERROR_PROBABILITY = 1e-6  # of a verdict
-LIMIT = Cost(kernels=5e8, passes=2e11, bytes=2.0**31)  # of a claim, at the default effort
+LIMIT = Cost(kernels=5e9, passes=2e11, bytes=2.0**31)  # of a claim, at the default effort
 
 
 def error_share(position: int) -> float:

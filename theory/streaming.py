@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from reluctant.theory.blocks import MEMORY, Law, Normalisation, make_law, outputs_share_a_kernel
+from reluctant.theory.blocks import MEMORY, Law, Normalisation, make_law
 from reluctant.theory.costs import kernel_work
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.recording import network_at
+from reluctant.theory.structure import outputs_share_a_kernel
 from reluctant.theory.tasks import finished
 from reluctant.theory.variances import Variance
 from reluctant.theory.verdicts import write_whole

@@ -331,3 +331,8 @@ def _mask_inputs(net: PathNetwork, layer: int) -> list[fx.Node]:
     """Return the graph node that holds the gates of a layer of kind "mask"."""
     wanted = net.gate_layers[layer].made_by
     return [node for node in net.program.graph.nodes if node.name == wanted]
+
+
+def outputs_share_a_kernel(net: PathNetwork) -> bool:
+    """Tell whether one kernel stands for all: there is one output, or one dense layer makes them."""
+    return net.output_size == 1 or last_operations(net) is not None
