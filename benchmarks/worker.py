@@ -106,11 +106,12 @@ def _answer(known: dict[str, Prepared], asked: dict[str, Any]) -> dict[str, Any]
     if "drop" in asked:
         known.pop(asked["drop"], None)
         gc.collect()
-        _give_back()
         return {}
     module, function = asked["task"].split(":")
     task = getattr(import_module(f"benchmarks.{module}"), function)
     known[asked["make"]] = task(**asked["sizes"])
+    gc.collect()
+    _give_back()
     return {"versions": _versions()}
 
 
