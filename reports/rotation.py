@@ -13,10 +13,11 @@ from torch import Tensor
 
 from reluctant.models import Convolutional, make_conv
 from reluctant.properties.bounds import kernel_underflow
-from reluctant.reports.data import DataSet, digits
+from reluctant.reports.data import DataSet
 from reluctant.reports.exhibits import Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Experiment, Profile
 from reluctant.reports.extremes import worst
+from reluctant.reports.loading import load
 from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group
 from reluctant.reports.style import COLOURS, LINES, MARKERS, QUIET, make_axes
@@ -87,9 +88,9 @@ class Rotation(Experiment[Setting]):
 
     def run(self, config: Setting) -> Mapping[str, Any]:
         """Return the kernel of one pair by shift, and the largest violation of all pairs."""
-        data = digits()
+        data = load("digits")
         network = _network(config, data).double()
-        x = data.test.by_class(1).pixels[: config.images].double()
+        x = data.test.by_class(1).batch(torch.arange(config.images))[0].double()
         shifts = range(x.shape[_AXIS] + 1)
         moved = torch.cat([x.roll(-r, _AXIS) for r in shifts])
         norms = npk(network, x).diagonal().sqrt()

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from reluctant.models import make_residual
 from reluctant.properties.bounds import inner_product_bound, kernel_tolerance
-from reluctant.reports.data import digits
 from reluctant.reports.exhibits import (
     Cell,
     Column,
@@ -31,6 +30,7 @@ from reluctant.reports.exhibits import (
 )
 from reluctant.reports.experiment import Experiment, Profile
 from reluctant.reports.extremes import worst
+from reluctant.reports.loading import load
 from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.records import Record, group
 from reluctant.reports.style import BLUE, INK, make_axes
@@ -102,10 +102,10 @@ class SkipEnsemble(Experiment[Setting]):
 
     def run(self, config: Setting) -> Mapping[str, Any]:
         """Return the terms before and after training, and what their sums leave over."""
-        data = digits()
+        data = load("digits")
         draws = torch.Generator().manual_seed(config.seed)
         network = _network(config, draws)
-        x = data.test.by_class(1).pixels[: config.images].double()
+        x = data.test.by_class(1).batch(torch.arange(config.images))[0].double()
         before = _taken_apart(network.double(), x)
         recipe = Recipe(config.epochs, Triangular({"FC": 3e-3, "C-GAP": 1e-2}[config.architecture]))
         course = train(network.float(), data, recipe, draws)
@@ -126,7 +126,7 @@ class SkipEnsemble(Experiment[Setting]):
 
 
 def _network(config: Setting, draws: torch.Generator) -> nn.Module:
-    data = digits()
+    data = load("digits")
     make = functools.partial(
         make_residual, width=config.width, outputs=data.classes, generator=draws, skips=config.skips
     )
@@ -279,8 +279,7 @@ def _sums(records: Sequence[Record]) -> Table:
         "skip-ensemble-sums",
         "What the sums leave over: the largest entry of $\\sum_J H_J - H$ over that of $H$, and of "
         "$\\sum_J f_J - f$ over that of $f$, worst of all seeds, each with what rounding may do by "
-        "its a-priori bound. Double precision; test images of scikit-learn's digits, whose pixels "
-        "are sixteenths: with gates of 0 and 1 most kernels are computed without any rounding.",
+        "its a-priori bound. Double precision; test images of scikit-learn's digits.",
         (
             Column("network"),
             Column("$\\sum_J H_J - H$", "ours"),
