@@ -130,8 +130,7 @@ def check(
         for k, statement in enumerate(chosen):
             if progress:
                 progress(statement.id, k, len(chosen))
-            exact = _exact(statement, large, trials, subject)
-            settle(exact or _settle(statement, trials, subject, effort, again, shelf))
+            settle(_reached(statement, large, trials, subject, effort, again, shelf))
     except UnsupportedOperation as error:
         for statement in chosen[len(verdicts) :]:
             settle(_unsupported(statement, subject, error))
@@ -185,6 +184,28 @@ def _call(
         return f'reluctant.check({named}{more}{part}, effort="{effort}", seed={seed})'
 
     return written
+
+
+def _reached(
+    statement: Statement,
+    large: FieldTrials | None,
+    trials: Trials,
+    subject: str,
+    effort: Effort,
+    again: Again,
+    shelf: Shelf,
+) -> Verdict:
+    """Reach a verdict, on a large network modulo primes if the statement has a polynomial form.
+
+    What is refuted there, or was refuted before, is tried on inputs too: a counterexample is
+    something to hold.
+    """
+    exact = _exact(statement, large, trials, subject)
+    is_known = any(known.record.statement == statement.id for known in shelf.known)
+    if exact is not None and exact.outcome is not Outcome.REFUTED and not is_known:
+        return exact
+    held = _settle(statement, trials, subject, effort, again, shelf)
+    return held if exact is None or held.outcome is Outcome.REFUTED else exact
 
 
 def _exact(

@@ -17,7 +17,14 @@ from conformance_specimens import X, make_module, make_statement, output_is_at_m
 from torch import Tensor, nn
 
 import reluctant as rl
-from reluctant.properties import catalogue, parametrize_with_statements, saved, shelves
+from reluctant.properties import (
+    catalogue,
+    conformance,
+    exact,
+    parametrize_with_statements,
+    saved,
+    shelves,
+)
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.families import FAMILIES
 from reluctant.properties.pools import pool
@@ -292,3 +299,35 @@ def test_a_parametrized_test_keeps_what_fails(
         case()
     (path,) = files(tmp_path / "kept")
     assert torch.equal(saved.read(path).tensors["right"], torch.full((2, 2), 2.0).double())
+
+
+def test_what_primes_refute_is_held_in_inputs_and_tried_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (true,) = catalogue.select(["dual.inner-product"])
+    assert true.modular is not None
+    fault, other = true.mutants[0], true.modular.mutants[0]
+    modular = replace(true.modular, claim=partial(true.modular.claim, **other.ingredients))
+    false = replace(true, claim=partial(true.claim, **fault.ingredients), modular=modular)
+    monkeypatch.setattr(conformance, "chosen_statements", lambda _: (false,))
+    monkeypatch.setattr(exact, "is_large", lambda _: True)
+    tried: list[str] = []
+
+    def counting(*given: Any, **named: Any) -> Any:
+        tried.append("")
+        return exact.try_statement(*given, **named)
+
+    monkeypatch.setattr(conformance, "try_statement", counting)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    x = torch.randn(3, 3)
+    verdict = rl.check(module, x, counterexamples=tmp_path)["dual.inner-product"]
+    assert tried
+    assert verdict.outcome is Outcome.REFUTED
+    assert verdict.counterexample is not None
+    assert len(verdict.counterexample.numbers["x"]) == 2
+    (kept,) = tmp_path.glob("*.json")
+    again = rl.check(module, x, counterexamples=tmp_path)["dual.inner-product"]
+    assert again.counterexample is not None
+    assert again.counterexample.numbers == verdict.counterexample.numbers
+    assert kept.exists()
