@@ -236,6 +236,7 @@ def test_blocks_tiles_and_threads_change_nothing_but_rounding(
     gates = rl.trace(module, x).gates(x)
     whole = [rl.npk(net, x), rl.npk(net, x, y), rl.ntk_law(net, x, variance=0.5)]
     monkeypatch.setattr(blocks, "_TILE_BYTES", 8)
+    monkeypatch.setattr(blocks, "_READ", 2)
     parts = [
         rl.npk(net, x, memory=1),
         rl.npk(net, x, y, memory=1),

@@ -20,7 +20,7 @@ from reluctant.theory.nodes import Gate, Gates
 from reluctant.theory.operands import check_output
 from reluctant.theory.operators import Bias
 from reluctant.theory.propagation import Plan, balanced, make_plan, propagate, read
-from reluctant.theory.readings import Reading
+from reluctant.theory.readings import Reading, joined
 from reluctant.theory.recording import network_at, record
 from reluctant.theory.structure import dense_chain, outputs_share_a_kernel
 from reluctant.theory.tasks import in_threads
@@ -30,6 +30,7 @@ Normalisation = Literal["none", "trace", "width", "gates"]
 
 MEMORY = 1 << 31  # bytes beside the result
 _MIRRORED = 512  # rows that are mirrored at once
+_READ = 512  # examples that are read at once
 _TILE_BYTES = 1 << 22  # of one kernel: a few of them stay in a processor's cache
 _MOST_PAIRS = 1 << 18  # of a tile, so that there are several for the threads of a small kernel
 _DEVICE_TILE_BYTES = 1 << 28
@@ -53,16 +54,22 @@ class _Examples:
             if start not in self._cache:
                 while len(self._cache) >= self.held:
                     self._cache.popitem(last=False)
-                x = self.x[start : start + self.size]
-                self._cache[start] = read(plan, x, self._gates(x, start), **self.options)
+                self._cache[start] = self._read(plan, start)
             self._cache.move_to_end(start)
             return self._cache[start]
 
-    def _gates(self, x: Tensor, start: int) -> Gates:
+    def _read(self, plan: Plan, start: int) -> dict[int, Reading]:
+        """Read a block, a few examples at a time: factors take the most before they are compact."""
+        stop = min(start + self.size, len(self.x))
+        cuts = [slice(k, min(k + _READ, stop)) for k in range(start, stop, _READ)]
+        parts = [read(plan, self.x[cut], self._gates(cut), **self.options) for cut in cuts]
+        dtype = self.options["dtype"]
+        return {site: joined([part[site] for part in parts], dtype) for site in parts[0]}
+
+    def _gates(self, cut: slice) -> Gates:
         if self.given is None:
-            return record(self.net, x)
-        stop = start + self.size
-        return [g if len(g) == 1 else g[start:stop] for g in self.given]
+            return record(self.net, self.x[cut])
+        return [g if len(g) == 1 else g[cut] for g in self.given]
 
     def starts(self) -> range:
         return range(0, len(self.x), self.size)

@@ -7,7 +7,7 @@ does is a matrix of factors for every example; where they are small integers tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -168,6 +168,30 @@ def reading_of(
         ordered = arranged.permute(2, 0, 1, 4, 3)  # group, n, slot, position, channel
         parts[k] = Part(known[k], ordered.flatten(2, 3).contiguous(), scale)
     return Reading(data, parts)
+
+
+def joined(readings: Sequence[Reading], dtype: torch.dtype) -> Reading:
+    """Return the reading of several sets of examples, one after the other.
+
+    Args:
+        readings: Readings by one call.
+        dtype: Type of factors that are no small integers in all of them.
+    """
+    if len(readings) == 1:
+        return readings[0]
+    data = [r.data for r in readings if r.data is not None]
+    parts = {}
+    for k, first in readings[0].parts.items():
+        mine = [r.parts[k] for r in readings]
+        scales = {p.scale for p in mine if p.scale != 1.0} or {1.0}
+        # zeros alone are integers of any scale
+        same = len(scales) == 1 and all(
+            p.factor.dtype is torch.int8 and (p.scale in scales or not bool(p.factor.any()))
+            for p in mine
+        )
+        factors = [p.factor if same else p.factor.to(dtype) * p.scale for p in mine]
+        parts[k] = Part(first.pattern, torch.cat(factors, dim=1), scales.pop() if same else 1.0)
+    return Reading(torch.cat(data, dim=1) if data else None, parts)
 
 
 def compact(factor: Tensor) -> tuple[Tensor, float]:

@@ -33,10 +33,9 @@ from reluctant.theory.variances import Variance, variances_of
 
 _PILOT = 64  # networks that only say where the others are to be expected
 _UNITS = 1024  # means of networks, in a round: as many as bound a second moment well
-_STEP = (
-    4  # a round has units of a quarter of all networks before it at most, so that their mean is a
-)
-# centre no further off than half a unit's standard deviation
+# a round has units of a quarter of all networks before it at most, so that their mean is a centre no
+# further off than half a unit's standard deviation
+_STEP = 4
 _NUMBERS = 1 << 20  # held at once while networks are run: they stay in a processor's cache
 _TINY = torch.finfo(torch.float64).tiny
 
