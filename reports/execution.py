@@ -92,20 +92,17 @@ class Execution:
 
     def prepared(self, run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Return a function that computes in this precision, compiled if asked for."""
-        # Weights change between two calls: a cache of their casts would be of the former ones.
-        fewer_bits = torch.autocast(
-            torch.device(self.device).type,
-            torch.bfloat16,
-            self.precision == "bfloat16",
-            cache_enabled=False,
-        )
         inner = torch.compile(run) if self.compiled else run
+        if self.precision != "bfloat16":
+            return inner
 
-        def prepared(x: Tensor) -> Tensor:
-            with fewer_bits:
+        def autocast(x: Tensor) -> Tensor:
+            # Weights change between two calls: a cache of their casts would be of the former ones.
+            kind = torch.device(self.device).type
+            with torch.autocast(kind, torch.bfloat16, cache_enabled=False):
                 return inner(x)
 
-        return prepared
+        return autocast
 
 
 @contextmanager

@@ -55,23 +55,26 @@ class Group:
                 name: _stacked([n.get_buffer(name) for n in networks], execution)
                 for name in self.buffers
             }
+        tensors = (*self.parameters.values(), *self.buffers.values())
+        kinds = (t.dtype for t in tensors if t.is_floating_point())
+        self.dtype = next(kinds, torch.get_default_dtype())  # of the numbers that go in and out
         self._run = execution.prepared(self._alone if alone else self._together)
 
     def __len__(self) -> int:
         """Return the number of networks."""
         return len(self.networks)
 
-    def __call__(self, x: Float[Tensor, "s n *shape"]) -> Float[Tensor, "s n classes"]:
-        """Return the outputs of each network at its own batch."""
+    def __call__(self, x: Float[Tensor, "s n *shape"]) -> Float[Tensor, "s*n classes"]:
+        """Return the outputs at each network's own batch, one network after another."""
         return self._run(self.execution.images(x)).to(self.dtype)
 
     def _alone(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.networks[0](x[0])
-        return outputs.unsqueeze(0)
+        outputs: Tensor = self.networks[0](x.flatten(0, 1))
+        return outputs
 
     def _together(self, x: Tensor) -> Tensor:
         outputs: Tensor = vmap(self._one)(self.parameters, self.buffers, x)
-        return outputs
+        return outputs.flatten(0, 1)
 
     def _one(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self.networks[0], (parameters, buffers), (x,))
@@ -81,12 +84,6 @@ class Group:
     def trained(self) -> dict[str, Tensor]:
         """Return the parameters that need a gradient, by name."""
         return {name: p for name, p in self.parameters.items() if p.requires_grad}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Return the type of numbers that the networks take."""
-        kinds = (t.dtype for t in (*self.parameters.values(), *self.buffers.values()))
-        return next((kind for kind in kinds if kind.is_floating_point), torch.get_default_dtype())
 
     def train(self, mode: bool) -> None:
         """Put the networks into training or evaluation mode."""

@@ -191,23 +191,15 @@ class Recipe:
         return self.epochs * math.ceil(images / self.batch)
 
     def losses(
-        self, outputs: Float[Tensor, "s n classes"], labels: Int[Tensor, "s n"]
-    ) -> Float[Tensor, " s"]:
-        """Return the mean loss of each of s networks on a batch of its own."""
+        self, outputs: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, " n"]:
+        """Return the loss at each image."""
         if self.loss == "squares":
-            classes = outputs.shape[-1]
+            classes = outputs.shape[1]
             share = self.smoothing / classes
             goal = F.one_hot(labels, classes).to(outputs.dtype) * (1.0 - self.smoothing) + share
-            each = 0.5 * (outputs - goal).square().sum(2)
-        else:
-            flat = F.cross_entropy(
-                outputs.flatten(0, 1),
-                labels.flatten(),
-                reduction="none",
-                label_smoothing=self.smoothing,
-            )
-            each = flat.reshape(labels.shape)
-        return each.mean(1)
+            return 0.5 * (outputs - goal).square().sum(1)
+        return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=self.smoothing)
 
     def _settings(self) -> dict[str, Any]:
         """Return the attributes by name; of rate and optimizer the kind, and each part."""

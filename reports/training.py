@@ -243,7 +243,7 @@ class _Training:
         ]
         steps = recipe.steps(images)
         step = epoch * steps // recipe.epochs
-        total = torch.zeros(len(group), device=device, dtype=group.dtype)
+        met = []
         # One fetch for many steps, of as many images for one network as for several.
         for block in orders.split(recipe.batch * max(1, _BLOCK // recipe.batch), 1):
             pixels, labels = self._fetched(block, noises)
@@ -254,13 +254,14 @@ class _Training:
             ):
                 for settings in optimizer.param_groups:
                     settings["lr"] = recipe.rate.at(step, steps)
-                losses = recipe.losses(group(x), y)
+                losses = recipe.losses(group(x), y.flatten())
                 optimizer.zero_grad()
-                losses.sum().backward()
+                # The derivative of the sum of the mean losses, without a node for either.
+                losses.backward(torch.full_like(losses, 1.0 / y.shape[1]))
                 optimizer.step()
-                total += losses.detach() * y.shape[1]
+                met.append(losses.detach().view(y.shape))
                 step += 1
-        found: list[float] = (total / images).tolist()
+        found: list[float] = torch.cat(met, 1).mean(1).tolist()
         return found
 
     def _fetched(
@@ -283,7 +284,7 @@ class _Training:
             for index in numbers.split(_AT_ONCE):
                 pixels, labels = self.test.batch(index)
                 outputs = group(pixels.to(group.dtype).expand(len(group), *pixels.shape))
-                right += (outputs.argmax(2) == labels).sum(1)
+                right += (outputs.argmax(1).view(len(group), -1) == labels).sum(1)
         return [count / len(self.test) for count in right.tolist()]
 
 

@@ -413,16 +413,17 @@ def test_wrong_settings_are_named(wrong: Callable[[], object], match: str) -> No
 
 
 def test_losses_are_those_of_their_formulas() -> None:
-    outputs = torch.tensor([[[0.0, 0.0], [1.0, -1.0]], [[2.0, 0.0], [0.0, 0.0]]])
-    labels = torch.tensor([[0, 0], [1, 1]])
+    outputs = torch.tensor([[0.0, 0.0], [1.0, -1.0], [2.0, 0.0], [0.0, 0.0]])
+    labels = torch.tensor([0, 0, 1, 1])
     squares = Recipe(1, Constant(1.0), loss="squares")
-    assert squares.losses(outputs, labels).tolist() == [0.5 * (1 + 1) / 2, 0.5 * (5 + 1) / 2]
+    assert squares.losses(outputs, labels).tolist() == [0.5, 0.5, 2.5, 0.5]
     # Labels smoothed by 1/2 are 3/4 and 1/4.
-    smooth = replace(squares, smoothing=0.5).losses(outputs[:1, :1], labels[:1, :1])
+    smooth = replace(squares, smoothing=0.5).losses(outputs[:1], labels[:1])
     assert smooth.tolist() == [0.5 * (9 + 1) / 16]
     entropies = replace(squares, loss="cross-entropy", smoothing=0.5).losses(outputs, labels)
     one = nn.CrossEntropyLoss(label_smoothing=0.5)
-    assert torch.equal(entropies, torch.stack([one(*p) for p in zip(outputs, labels, strict=True)]))
+    pairs = zip(outputs, labels, strict=True)
+    assert torch.equal(entropies, torch.stack([one(*pair) for pair in pairs]))
 
 
 @pytest.mark.parametrize("optimizer", [Adam(), SGD(0.9, 1e-4, nesterov=True), RMSprop()])
