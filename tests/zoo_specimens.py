@@ -26,6 +26,61 @@ class PreActivation(nn.Module):
         return inner[..., : shortcut.shape[2], : shortcut.shape[3]] + shortcut
 
 
+class Basic(nn.Module):
+    """Add two normalised convolutions to a shortcut that is projected, and gate the sum in place."""
+
+    def __init__(self, channels: int, rows: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, rows, 2, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(rows)
+        self.conv2 = nn.Conv2d(rows, rows, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm2d(rows)
+        self.downsample = nn.Sequential(
+            nn.Conv2d(channels, rows, 1, stride, bias=False), nn.BatchNorm2d(rows)
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        identity: Tensor = self.downsample(x)
+        out = out[..., : identity.shape[2], : identity.shape[3]]
+        out += identity
+        return self.relu(out)
+
+
+class Wide(nn.Module):
+    """Drop out between two convolutions of a wide block, around the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.bn1(x)))
+        out = F.dropout(out, 0.3, self.training)
+        return self.conv2(F.relu(self.bn2(out))) + x
+
+
+class Dense(nn.Module):
+    """Put every layer's output beside all before it, then mix and pool them."""
+
+    def __init__(self, channels: int, growth: int, layers: int) -> None:
+        super().__init__()
+        widths = [channels + k * growth for k in range(layers)]
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
+        self.convs = nn.ModuleList(nn.Conv2d(width, growth, 1, bias=False) for width in widths)
+        self.transition = nn.Conv2d(channels + layers * growth, 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            features.append(conv(F.relu(norm(torch.cat(features, 1)))))
+        return F.avg_pool2d(self.transition(torch.cat(features, 1)), 2)
+
+
 class PaddedSkip(nn.Module):
     """Widen, with channels of zeros on the identity, as pyramidal networks do."""
 
@@ -159,6 +214,24 @@ IMAGE, LINE = (1, 4, 4), (1, 6)
 
 #: Style, module, shape of an input.
 STYLES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "ResNet": (nn.Sequential(Basic(1, 2, 2), *_head(2)), IMAGE),
+    "WRN": (nn.Sequential(nn.Conv2d(1, 2, 2), Wide(2), nn.ReLU(), *_head(2)), (1, 3, 3)),
+    "RegNet": (nn.Sequential(nn.Conv2d(1, 2, 2), Basic(2, 4, 2, groups=2), *_head(4)), (1, 3, 3)),
+    "DenseNet": (nn.Sequential(Dense(1, 2, 2), nn.ReLU(), *_head(2)), (1, 2, 2)),
+    "VGG without batch norm": (
+        nn.Sequential(
+            nn.Conv2d(1, 2, 3, padding=1),
+            nn.ReLU(True),
+            nn.MaxPool2d(2),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(8, 2),
+            nn.ReLU(True),
+            nn.Dropout(),
+            nn.Linear(2, 2),
+        ),
+        IMAGE,
+    ),
     "ResNet with batch norm before activation": (
         nn.Sequential(PreActivation(1, 2, 2), nn.ReLU(), *_head(2)),
         IMAGE,
