@@ -65,7 +65,8 @@ def units_before(net: PathNetwork) -> list[tuple[Weighted, HiddenLayer | str]]:
     x = torch.zeros(program.example_shape, dtype=program.dtype, device=program.device)
     present = images(net, x, net.gates(x), found)
     readers: dict[int, list[int]] = {}
-    for i in {k for node in net.weighted for k in node.operands} | {net.output}:
+    # two operations may read one tensor, and are two readers
+    for i in (*(k for node in net.weighted for k in node.operands), net.output):
         for k in present[i].terms:
             readers.setdefault(k, []).append(i)
     return [
