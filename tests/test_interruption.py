@@ -20,9 +20,13 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to another process"),
 ]
 
+_ENDED = 120.0  # seconds in which an interrupted check must have ended
+
 # A check that says "waiting" in one call of a function, and waits there for a signal.
 WAITING = f"""
-import sys, time
+import signal, sys, time
+# A shell's background job, and what it starts, would ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import my_net
 from reluctant import terminal
 from reluctant.cli import main
@@ -93,7 +97,7 @@ def test_ctrl_c_prints_the_verdicts_so_far(
 ) -> None:
     with waiting_check(here, place, before) as process:
         assert press_ctrl_c(process) == last
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=_ENDED)
     assert process.returncode == 130, out + err
     assert f"interrupted: {tried} of 2 statements were tried" in out
     assert ("dual.inner-product" in out) == bool(tried)
@@ -106,7 +110,7 @@ def test_a_second_ctrl_c_ends_at_once(here: Path) -> None:
     with waiting_check(here, "_settle", 1, deaf=True) as process:
         press_ctrl_c(process)
         press_ctrl_c(process)
-        out, _ = process.communicate()
+        out, _ = process.communicate(timeout=_ENDED)
     assert process.returncode == -signal.SIGINT
     assert "interrupted" not in out
     assert not (here / "found.json").exists()
