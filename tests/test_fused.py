@@ -84,7 +84,7 @@ def read_of(shape, taps, stride, padding, circular):  # type: ignore[no-untyped-
     own = [0] if circular else padding
     sizes = [len(r) for r in routed]
     operator = make_convolution([1, 1, *taps], sizes, stride, own, [1], 1)
-    return windows(operator, routed), shape
+    return windows(operator, routed, shape), shape
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -44,7 +44,7 @@ def test_a_fold_is_a_sum_over_taps(
     drawn: tuple[object, list[list[int]], tuple[int, ...]], seed: int
 ) -> None:
     operator, routed, sizes = drawn
-    read = windows(operator, routed)  # type: ignore[arg-type]
+    read = windows(operator, routed, sizes)  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
     positions = torch.Size(sizes).numel()
     kernel = torch.randint(-9, 10, (2, positions, 3, positions), generator=generator).double()

@@ -89,7 +89,7 @@ class Law:
         tangent: True for the derivatives.
         dtype: Type in which is computed.
         tile: Numbers of first and second examples that are propagated at once.
-        factor: What the kernel of each output is multiplied by, shape (outputs,), float64.
+        divisor: What the kernel of each output is divided by, shape (outputs,), float64.
     """
 
     plan: Plan
@@ -99,7 +99,7 @@ class Law:
     tangent: bool
     dtype: torch.dtype
     tile: tuple[int, int]
-    factor: Tensor
+    divisor: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -152,9 +152,9 @@ class Law:
             tangent=self.tangent,
             dtype=self.dtype,
         )
-        scale = self.factor * 2.0 ** self.plan.exponents.get(None, 0)
-        if bool((scale != 1.0).any()):
-            part.mul_(scale.to(part)[:, None, None])
+        divisor = self.divisor * 2.0 ** -self.plan.exponents.get(None, 0)
+        if bool((divisor != 1.0).any()):
+            part.div_(divisor.to(part)[:, None, None])
         return part.movedim(0, -1)
 
     def trace(self) -> Tensor:
@@ -247,13 +247,13 @@ def make_law(
         largest = int(x[: left.size].flatten(1).abs().sum(1).argmax())
         one = {s: reading.of(slice(largest, largest + 1)) for s, reading in first.items()}
         plan = balanced(plan, one, z)
-    factor = torch.ones(len(chosen), dtype=torch.float64)
-    made = Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype), factor)
+    divisor = torch.ones(len(chosen), dtype=torch.float64)
+    made = Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype), divisor)
     if normalise == "trace":
-        return replace(made, factor=1.0 / made.trace())
+        return replace(made, divisor=made.trace())
     if normalise in ("width", "gates"):
         rows = [n.operator.rows for n in net.weighted if not isinstance(n.operator, Bias)]
-        return replace(made, factor=factor / math.prod(map(float, rows[:-1])))
+        return replace(made, divisor=divisor * math.prod(map(float, rows[:-1])))
     return made
 
 

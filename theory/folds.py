@@ -35,7 +35,7 @@ class Window:
     is_identity: bool = False
 
 
-def window(axis: Axis, size: int, routed: Sequence[int]) -> Window:
+def window(axis: Axis, size: int, routed: Sequence[int], operand: int) -> Window:
     """Return what an operation reads along one axis.
 
     Args:
@@ -43,6 +43,7 @@ def window(axis: Axis, size: int, routed: Sequence[int]) -> Window:
         size: Number of output positions.
         routed: For every position of the operation's input, the entry of a tensor before it that
             stands there, -1 for a zero.
+        operand: Number of entries of that tensor.
     """
     taps, stride, dilation, before, _ = axis
     found = []
@@ -50,15 +51,15 @@ def window(axis: Axis, size: int, routed: Sequence[int]) -> Window:
         starts = (o * stride + tap * dilation - before for o in range(size))
         found.append(_runs([routed[s] if 0 <= s < len(routed) else -1 for s in starts]))
     own = ((slice(0, size, 1), slice(0, size, 1)),)
-    return Window(size, tuple(found), size == len(routed) and found == [own])
+    return Window(size, tuple(found), size == operand and found == [own])
 
 
-def windows(operator: Operator, routed: Sequence[Sequence[int]]) -> tuple[Window, ...]:
+def windows(
+    operator: Operator, routed: Sequence[Sequence[int]], operand: Sequence[int]
+) -> tuple[Window, ...]:
     """Return what an operation reads along each of its axes, as :func:`window` does for one."""
-    return tuple(
-        window(axis, size, read)
-        for axis, size, read in zip(operator.axes, operator.positions, routed, strict=True)
-    )
+    along = zip(operator.axes, operator.positions, routed, operand, strict=True)
+    return tuple(window(*each) for each in along)
 
 
 def _runs(sources: Sequence[int]) -> tuple[Run, ...]:

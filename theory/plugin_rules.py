@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,10 +52,9 @@ class PluginRule:
         return result
 
 
-@cache
 def rule_table() -> Mapping[str, Rule]:
     """Return the rules of this package and of others, by operation."""
-    return {**RULES, **plugin_rules()}
+    return ChainMap(RULES, {**plugin_rules()})
 
 
 @cache

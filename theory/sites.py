@@ -45,15 +45,16 @@ def site_of(net: PathNetwork, i: int) -> Site:
     operand = node.operands[0]
     sizes = _positions(operator, net.nodes[operand].shape)
     routed: list[list[int]] = [list(range(size)) for size in sizes]
-    found = windows(operator, routed)
+    found = windows(operator, routed, sizes)
     while isinstance(operator, Convolution):
         before = _moved_positions(net, operand, routed)
         if before is None:
             break
-        wider = windows(operator, before)
+        inner = net.nodes[operand].operands[0]
+        wider = windows(operator, before, _positions(operator, net.nodes[inner].shape))
         if any(len(runs) > _MOST_RUNS for w in wider for runs in w.taps):
             break
-        routed, found, operand = before, wider, net.nodes[operand].operands[0]
+        routed, found, operand = before, wider, inner
     return Site(i, operand, operator, found, _positions(operator, net.nodes[operand].shape))
 
 
