@@ -200,7 +200,8 @@ def _on_cluster(
                 f"the scheduler at {scheduler} has no workers; start some with `dask worker {scheduler}`"
             ) from error
         threads = sum(client.nthreads().values())
-        (held,) = client.scatter([parcel], broadcast=True)
+        # a task and not scattered data, which would be lost with the only worker that has it
+        held = client.submit(_carried, parcel, pure=False)
         waiting = iter(calls)
 
         def submit(call: tuple[int, tuple[Any, ...]]) -> Any:
@@ -218,6 +219,10 @@ def _on_cluster(
                     under_way.add(submit(following))
         except (KilledWorker, CancelledError) as error:
             raise _Died(str(error).partition("\n")[0]) from error
+
+
+def _carried(parcel: Parcel) -> Parcel:
+    return parcel
 
 
 def _numbered(
