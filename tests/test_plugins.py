@@ -73,7 +73,7 @@ class Scaled(nn.Module):
 
 
 def forget() -> None:
-    for cached in (plugin_rules.rule_table, plugin_rules.plugin_rules, catalogue.statements):
+    for cached in (plugin_rules.plugin_rules, catalogue.statements):
         cached.cache_clear()
 
 

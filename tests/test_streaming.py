@@ -133,6 +133,32 @@ def test_what_is_there_is_not_computed_again(here: Path, monkeypatch: pytest.Mon
     assert not np.array_equal(other, first)
 
 
+def test_an_overwritten_kernel_is_never_taken_for_the_new_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_kernel(job(), here / "K.npy")
+    other = job(x=inputs(seed=3))
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming.os, "replace", stop)
+        patch.setattr(streaming, "write_whole", lambda path, text: path.write_text(text))
+        with pytest.raises(KeyboardInterrupt):
+            write_kernel(other, here / "K.npy", overwrite=True)
+    computed = counted(monkeypatch)
+    kernel = write_kernel(other, here / "K.npy")
+    assert not computed
+    assert np.array_equal(kernel, rl.npk(other.module, other.x).numpy())
+
+
+def test_a_variance_may_be_a_whole_number(here: Path) -> None:
+    kernel = write_kernel(job(law="nngp", variance=2), here / "K.npy")
+    assert np.array_equal(kernel, rl.nngp_law(chain(), inputs(), variance=2).numpy())
+    assert json.loads((here / "K.npy.json").read_text())["variance"] == 2.0
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -287,6 +287,7 @@ def write_kernel(
             counted[0] += _pairs(law, job, i, j)
             say()
         del kernel
+        path.unlink(missing_ok=True)  # never beside the description of another kernel
         _describe(described, job, identity)
         os.replace(part, path)
     return _opened(path)
@@ -340,14 +341,17 @@ def _journal(
             except OSError as error:
                 raise InputError(f"another process is writing {path}") from error
         journal.seek(0)
-        head, *lines = journal.read().split("\n")  # a last line without its end was cut off
+        text = journal.read()
+        whole = text[: text.rfind("\n") + 1]  # a last line without its end was cut off
+        head, *lines = whole.splitlines() or [""]
         done: set[tuple[int, int]] = set()
         if head == identity and _is_part(Path(f"{path}.part"), job):
-            places = (line.split() for line in lines[:-1])
-            done = {(int(i), int(j)) for i, j in (p for p in places if len(p) == 2)}
-        journal.truncate(0)
-        journal.write("".join(f"{line}\n" for line in (identity, *(f"{i} {j}" for i, j in done))))
-        journal.flush()
+            journal.truncate(len(whole))  # all in ASCII
+            done = {(int(i), int(j)) for i, j in (line.split() for line in lines)}
+        else:
+            journal.truncate(0)
+            journal.write(f"{identity}\n")
+            journal.flush()
         yield journal, done
     place.unlink()
 
@@ -371,7 +375,7 @@ def _is_of(described: Path, identity: str) -> bool:
 def _describe(described: Path, job: KernelJob, identity: str) -> None:
     from reluctant import __version__
 
-    variance = job.variance if isinstance(job.variance, float) else dict(job.variance)
+    variance = dict(job.variance) if isinstance(job.variance, Mapping) else float(job.variance)
     facts = {
         "identity": identity,
         "network": type(job.module).__qualname__,
