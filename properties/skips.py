@@ -213,9 +213,9 @@ def tangent_kernel_is_a_weighted_sum(
     terms = affordable_ensemble(trial, part.net)
     shortest = min(depth_of(terms[frozenset()]), default=0)
     for term in terms.values():
-        kernel = npk(term, part.x, gates=(part.gates, part.gates))
+        kernel = traced(part.net, npk(term, part.x, gates=(part.gates, part.gates)))
         for depth in depth_of(term):
-            right = right + factor(_SIGMA, depth, shortest / 2) * traced(part.net, kernel)
+            right = right + factor(_SIGMA, depth, shortest / 2) * kernel
     return [averaged(average, right, part, _SIGMA, passes=2 + len(terms))]
 
 

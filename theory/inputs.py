@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.theory.errors import InputError, ReluctantError
+from reluctant.theory.finite import is_finite
 from reluctant.theory.places import first_line, user_frame
 
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -51,9 +52,9 @@ def check_example(example: object, what: str = "the example") -> None:
         raise InputError(
             f"{what} is on the meta device, which holds no numbers; make it on the cpu or a gpu"
         )
-    bad = ~torch.isfinite(example).flatten(1) if example.ndim > 1 else ~torch.isfinite(example)
-    if bool(bad.any()):
-        first = int(bad.reshape(len(example), -1).any(1).to(torch.uint8).argmax())
+    if not is_finite(example):
+        bad = ~torch.isfinite(example).reshape(len(example), -1)
+        first = int(bad.any(1).to(torch.uint8).argmax())
         raise InputError(
             f"{what} holds NaN or infinite values, first in row {first}; remove or replace them"
         )
@@ -110,7 +111,7 @@ def check_module(module: nn.Module, example: Tensor) -> None:
                 f"{name} is on {tensor.device} but the example is on {example.device}; move one of them"
             )
     for name, parameter in module.named_parameters():
-        if not _is_finite(parameter):
+        if not is_finite(parameter):
             raise InputError(
                 f"{name} holds NaN or infinite values; a path network needs finite weights: "
                 "reload or re-initialise the module"
@@ -162,8 +163,8 @@ def run_once(module: nn.Module, example: Tensor) -> Tensor:
             f"the module returns a tensor of shape {tuple(output.shape)}, which has no entries; "
             "give every layer at least one unit"
         )
-    if not _is_finite(output):
-        broken = [name for name, buffer in module.named_buffers() if not _is_finite(buffer)]
+    if not is_finite(output):
+        broken = [name for name, buffer in module.named_buffers() if not is_finite(buffer)]
         cause = (
             f"the buffer {broken[0]} holds NaN or infinite values: reload it"
             if broken
@@ -172,7 +173,3 @@ def run_once(module: nn.Module, example: Tensor) -> Tensor:
         )
         raise InputError(f"the module's output on the example is not finite; {cause}")
     return output
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor.detach()).all())

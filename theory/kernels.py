@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from reluctant.theory.blocks import MEMORY, Normalisation, law
 from reluctant.theory.errors import InputError
+from reluctant.theory.finite import is_finite
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
 from reluctant.theory.recording import network_at
@@ -224,7 +225,7 @@ def ntk_law(
 
 def _within_range(kernel: Tensor, what: str, remedy: str) -> Tensor:
     """Return the kernel, which has to be finite."""
-    if bool(torch.isfinite(kernel).all()):
+    if is_finite(kernel):
         return kernel
     name = str(kernel.dtype).removeprefix("torch.")
     wider = "" if kernel.dtype is torch.float64 else "ask for dtype=torch.float64, or "
@@ -232,8 +233,8 @@ def _within_range(kernel: Tensor, what: str, remedy: str) -> Tensor:
 
 
 def traced(net: PathNetwork, kernel: Float[Tensor, "n m *outputs"]) -> Float[Tensor, "n m"]:
-    """Add the kernels of all outputs, of which one is given if they share it."""
-    return kernel.sum(2) if kernel.ndim == 3 else kernel * net.output_size
+    """Add the kernels of all outputs, of which one is given if they share it, in its memory."""
+    return kernel.sum(2) if kernel.ndim == 3 else kernel.mul_(net.output_size)
 
 
 def kernel_magnitude(

@@ -6,10 +6,10 @@ import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, SupportsIndex
 
-import torch
 from torch import Tensor
 
 from reluctant.theory.errors import InputError
+from reluctant.theory.finite import is_finite
 from reluctant.theory.inputs import check_example
 from reluctant.theory.nodes import Gates
 
@@ -104,7 +104,7 @@ def check_weights(net: PathNetwork) -> None:
         InputError: Names the first parameter that holds NaN or infinity.
     """
     for weight in net.weights:
-        if not bool(torch.isfinite(weight.value().detach()).all()):
+        if not is_finite(weight.value()):
             raise InputError(
                 f"{weight.name} holds NaN or infinite values; a path network needs finite weights: "
                 "reload or re-initialise the module"

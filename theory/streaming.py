@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from reluctant.theory.blocks import MEMORY, Law, Normalisation, make_law
 from reluctant.theory.costs import kernel_work
 from reluctant.theory.errors import InputError
+from reluctant.theory.finite import is_finite
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.recording import network_at
 from reluctant.theory.structure import outputs_share_a_kernel
@@ -206,7 +207,7 @@ def compute_block(job: KernelJob, i: int, j: int) -> tuple[int, int, NDArray[Any
     law.block(i, j, block)
     if job.law == "ntk":
         block = block.sum(2, keepdim=True) * outputs
-    if not bool(torch.isfinite(block).all()):
+    if not is_finite(block):
         raise InputError(
             f"the kernel exceeds the largest {str(job.dtype).removeprefix('torch.')}; normalise it, "
             "take a law with a small variance, or ask for float64"
