@@ -1,4 +1,4 @@
-"""Ready-made networks by name: plain ReLU ones, and their gated twins."""
+"""Ready-made ReLU networks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from reluctant.models.architectures import Architecture, FullyConnected
+from reluctant.models.architectures import FullyConnected
 from reluctant.models.convolutional import Convolutional
-from reluctant.models.gated import GatedNetwork, ValueInput
-from reluctant.models.gates import HARD, FeatureActivation, GateForm, Soft, Ties
+from reluctant.models.gates import Ties
 from reluctant.models.laws import Law, he, initialise
 from reluctant.models.layers import Padding, Pooling
-from reluctant.models.regimes import Regime, make_features
 from reluctant.models.residual import Residual
-from reluctant.models.sources import ShallowMaps
+from reluctant.models.staged import Stage, Staged
 
 HE = he()
 
@@ -163,126 +161,44 @@ def make_residual(
     return network
 
 
-def make_dgn(
-    value: Architecture,
-    regime: Regime | str = Regime.DLNPF,
+def make_staged(
+    input_shape: Sequence[int],
+    stages: Sequence[Stage],
+    outputs: int = 1,
     *,
     generator: torch.Generator,
     law: Law = HE,
-    gate: GateForm | None = None,
-    kind: FeatureActivation | str = FeatureActivation.RELU,
-    learnt: Architecture | None = None,
-    dependent: bool = False,
-    order: Sequence[int] | None = None,
-    value_input: ValueInput | str = ValueInput.X,
-) -> GatedNetwork:
-    """Make a deep gated network: the value network gated by a feature network of its shape.
-
-    Args:
-        value: Value network. It is held, not copied, and keeps its weights.
-        regime: FRNPF(II), FRNPF(DI), DLNPF or FLNPF.
-        generator: Source of independent feature weights.
-        law: Law of independent feature weights.
-        gate: Hard or Soft; None for the regime's own: Soft(4, 0.1) where features train (a hard
-            gate lets no gradient through), HARD where they are fixed.
-        kind: relu, gated, or identity (then it is a DLGN).
-        learnt: Trained network, for FLNPF.
-        dependent: For DLNPF: start the features at the value network's weights.
-        order: Permutation of the gate layers.
-        value_input: ``x`` or ``ones``.
-
-    Returns:
-        The network.
-
-    Raises:
-        InputError: As :func:`make_features` and :class:`GatedNetwork` do.
-
-    Source:
-        npf, section 5.
-    """
-    features = make_features(
-        value, regime, generator=generator, law=law, kind=kind, learnt=learnt, dependent=dependent
-    )
-    form = gate if gate is not None else (HARD if features.frozen else Soft(4.0, 0.1))
-    return GatedNetwork(value, features, form, order=order, value_input=value_input)
-
-
-def make_dlgn(
-    value: Architecture,
-    regime: Regime | str = Regime.DLNPF,
-    *,
-    generator: torch.Generator,
-    law: Law = HE,
-    gate: GateForm | None = None,
-    learnt: Architecture | None = None,
-    dependent: bool = False,
-    order: Sequence[int] | None = None,
-    value_input: ValueInput | str = ValueInput.X,
-) -> GatedNetwork:
-    """Make a deep linearly gated network: a DGN whose feature network has no gates.
-
-    Args:
-        value: Value network. It is held, not copied, and keeps its weights.
-        regime: As for :func:`make_dgn`.
-        generator: Source of independent feature weights.
-        law: Law of independent feature weights.
-        gate: Hard or Soft; None for Soft(10) where features train and HARD where they are fixed.
-        learnt: Trained network, for FLNPF.
-        dependent: For DLNPF: start the features at the value network's weights.
-        order: Permutation of the gate layers.
-        value_input: ``x`` or ``ones``.
-
-    Returns:
-        The network. A global max pooling is a mean inside its feature network.
-
-    Raises:
-        InputError: As :func:`make_features` and :class:`GatedNetwork` do.
-
-    Source:
-        dlgn, section 5; β = 10 in its section 6.
-    """
-    features = make_features(
-        value, regime, generator=generator, law=law, kind=FeatureActivation.IDENTITY,
-        learnt=learnt, dependent=dependent,
-    )  # fmt: skip
-    form = gate if gate is not None else (HARD if features.frozen else Soft(10.0))
-    return GatedNetwork(value, features, form, order=order, value_input=value_input)
-
-
-def make_dlgn_sf(
-    value: Architecture,
-    *,
-    generator: torch.Generator,
-    law: Law = HE,
-    gate: GateForm | None = None,
+    window: int | Sequence[int] = 3,
+    padding: Padding | str = Padding.CIRCULAR,
+    output_scale: float = 1.0,
     bias: bool = False,
-    frozen: bool = False,
-    order: Sequence[int] | None = None,
-    value_input: ValueInput | str = ValueInput.X,
-) -> GatedNetwork:
-    """Make a DLGN with shallow features: one linear map of the input for each gate layer.
+    batch_norm: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Staged:
+    """Make a network in stages with drawn weights; called on x it is the ReLU network.
 
     Args:
-        value: Value network. It is held, not copied, and keeps its weights.
-        generator: Source of the maps' weights.
-        law: Law of the maps' weights.
-        gate: Hard or Soft; None for Soft(10) where the maps train and HARD where they are fixed.
-        bias: Whether the maps have biases.
-        frozen: Whether the maps stay as they start.
-        order: Permutation of the gate layers.
-        value_input: ``x`` or ``ones``.
+        input_shape: (channel, length) or (channel, height, width).
+        stages: Convolutions, strides, poolings and skips.
+        outputs: Number of outputs.
+        generator: Source of the weights.
+        law: Law of the weights.
+        window: Window size, one or one a spatial axis.
+        padding: ``circular`` or ``zero``.
+        output_scale: Constant on what the last layer is given.
+        bias: Whether layers have biases.
+        batch_norm: Whether a BatchNorm follows each convolution.
+        dtype: Type of the parameters; torch's default if None.
 
     Returns:
         The network.
 
     Raises:
-        InputError: As :class:`GatedNetwork` does.
-
-    Source:
-        dlgn, section 6.
+        InputError: As :class:`Staged` does.
     """
-    dtype = next(value.parameters()).dtype
-    maps = ShallowMaps(value, bias=bias, frozen=frozen, dtype=dtype)
-    initialise(maps, law, generator)
-    form = gate if gate is not None else (HARD if frozen else Soft(10.0))
-    return GatedNetwork(value, maps, form, order=order, value_input=value_input)
+    network = Staged(
+        input_shape, stages, outputs, window=window, padding=padding, output_scale=output_scale,
+        bias=bias, batch_norm=batch_norm, dtype=dtype,
+    )  # fmt: skip
+    initialise(network, law, generator)
+    return network

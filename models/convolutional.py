@@ -30,7 +30,7 @@ class Convolutional(Architecture):
         widths: Filters of each of the d_cv ≥ 1 convolutions.
         outputs: Number of outputs.
         dense: Widths of the d_fc − 1 hidden dense layers after the pooling; usually empty.
-        window: Window size, one integer or one a spatial axis; below the number of positions + 1.
+        window: Window size, one integer or one a spatial axis; circular ones fit the positions.
         stride: Stride of every convolution, or one a convolution; the same along both axes.
         padding: Circular, or zeros. Either way a stride of 1 keeps the number of positions.
         pool: Global average, global max, or none (flatten).
@@ -41,7 +41,7 @@ class Convolutional(Architecture):
 
     Raises:
         InputError: If a size is not positive, the input has not 1 or 2 spatial axes, or a window
-            is larger than what it slides over.
+            is larger than the circle it slides along.
 
     Source:
         dlgn, section 3 (circular, stride 1, global average pooling).
@@ -83,7 +83,7 @@ class Convolutional(Architecture):
         layers: list[nn.Module] = []
         shape = self.input_shape
         for width, step in zip(widths, self.strides, strict=True):
-            require_window(self.window, shape[1:])
+            require_window(self.window, shape[1:], self.padding)
             layers.append(
                 make_convolution(
                     shape[0], width, self.window, (step,) * axes, self.padding,
@@ -169,16 +169,17 @@ def spatial_axes(input_shape: Sequence[int]) -> int:
     return len(input_shape) - 1
 
 
-def require_window(window: Sequence[int], positions: Sequence[int]) -> None:
-    """Refuse a window larger than what it slides over.
+def require_window(window: Sequence[int], positions: Sequence[int], padding: Padding) -> None:
+    """Refuse a window that meets itself: larger than the circle it slides along.
 
     Raises:
         InputError: Names both sizes.
     """
-    if any(size > n for size, n in zip(window, positions, strict=True)):
+    meets = any(size > n for size, n in zip(window, positions, strict=True))
+    if meets and padding is Padding.CIRCULAR:
         raise InputError(
-            f"a window of {tuple(window)} does not fit {tuple(positions)} positions; take a "
-            "smaller window, fewer strides or a larger input"
+            f"a window of {tuple(window)} does not fit {tuple(positions)} positions on a circle; "
+            "take a smaller window, fewer strides, a larger input, or padding='zero'"
         )
 
 

@@ -16,6 +16,7 @@ from reluctant.models.gates import (
     FeatureActivation,
     GateForm,
     GivenGates,
+    Hard,
     OwnGates,
     Recorder,
 )
@@ -77,6 +78,7 @@ class GatedNetwork(nn.Module):
         self.gate = gate
         self.order = None if order is None else tuple(order)
         self.value_input = one_of(ValueInput, value_input)
+        self.frozen_values = False
         if gates is None:
             self._require_own()
         else:
@@ -95,6 +97,42 @@ class GatedNetwork(nn.Module):
         self.value.require_input(x)
         output: Tensor = self.value(self._fed(x), self.activation(x))
         return output
+
+    def freeze_values(self) -> GatedNetwork:
+        """Stop the training of the values, so that the gates alone learn.
+
+        The values get no gradients, and statistics of their BatchNorms are held.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            InputError: If nothing would learn: gates of the network's own, hard or fixed ones, or
+                ones whose parameters are the values.
+
+        Source:
+            dgn, section 5.
+        """
+        held = {id(parameter) for parameter in self.value.parameters()}
+        learning = [] if self.gates is None else list(self.gates.parameters())
+        if isinstance(self.gate, Hard) or not any(
+            p.requires_grad and id(p) not in held for p in learning
+        ):
+            raise InputError(
+                "with its values frozen nothing of this network would learn; give it soft gates "
+                "from a source with trained parameters of its own, as DLNPF has"
+            )
+        self.frozen_values = True
+        self.value.requires_grad_(False)
+        self.value.eval()
+        return self
+
+    def train(self, mode: bool = True) -> GatedNetwork:
+        """Set the mode of the network, but for values that are frozen."""
+        super().train(mode)
+        if self.frozen_values:
+            self.value.eval()
+        return self
 
     def extra_repr(self) -> str:
         """Return the choices that are no modules."""

@@ -77,14 +77,18 @@ def make_convolution(
 ) -> nn.Module:
     """Make a padded convolution over len(window) axes, as many positions out as in over stride."""
     plane = len(window) == 2
+    pads_itself = padding is Padding.ZERO and all(size % 2 for size in window)
     kind: type[nn.Module] = nn.Conv2d if plane else nn.Conv1d
     norm: type[nn.Module] = nn.BatchNorm2d if plane else nn.BatchNorm1d
     layers: list[nn.Module] = []
-    if any(size > 1 for size in window):
+    if any(size > 1 for size in window) and not pads_itself:
         layers.append(Pad(window, padding))
     layers.append(
-        undrawn(kind, n_in, n_out, tuple(window), stride=tuple(stride), bias=bias, dtype=dtype)
-    )
+        undrawn(
+            kind, n_in, n_out, tuple(window), stride=tuple(stride), bias=bias, dtype=dtype,
+            padding=tuple(size // 2 if pads_itself else 0 for size in window),
+        )
+    )  # fmt: skip
     if batch_norm:
         layers.append(norm(n_out, dtype=dtype))
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)

@@ -92,7 +92,7 @@ class Residual(Architecture):
         self.window: tuple[int, ...] | None = None
         if len(self.input_shape) > 1:
             self.window = per_axis("window", window, spatial_axes(self.input_shape))
-            require_window(self.window, self.input_shape[1:])
+            require_window(self.window, self.input_shape[1:], self.padding)
         gated = (skips + 2) * block_layers - 1
         fans = (input_shape[0], *(width,) * gated)
         self.hidden = nn.ModuleList(

@@ -13,6 +13,7 @@ from reluctant.properties.bounds import is_integral, kernel_tolerance
 from reluctant.theory.anatomy import called, reductions
 from reluctant.theory.kernels import kernel_magnitude
 from reluctant.theory.network import PathNetwork
+from reluctant.theory.nodes import Gate
 from reluctant.theory.pooled import (
     PooledChain,
     candidates,
@@ -132,24 +133,39 @@ def soft_slack(trial: Trial) -> float:
 
     A logistic gate obeys :math:`|\ln G(q) - \ln G(q')| \le \beta |q - q'|`, and two evaluations of
     q differ by at most 2 γ_N times the sum of absolute contributions, and twice what underflow adds;
-    where soft gates stand before them, these change q by their own factor, which comes first.
+    soft gates that q has passed change it by their own factor, which comes first.
+
+    Raises:
+        CannotTry: If the bound is no number.
     """
-    net, total, dtype = trial.net, 0.0, trial.x.dtype
+    net, dtype = trial.net, trial.x.dtype
     graph = {node.name: node for node in net.program.graph.nodes}
-    for g in net.value_gates:
-        layer = net.gate_layers[g]
+    off: dict[int, float] = {}  # by gate layer, how far the logarithm of a gate may be off
+    for g, layer in enumerate(net.gate_layers):
         made = graph.get(layer.made_by)
         if made is None or not str(made.target).startswith("reluctant.gate"):
             continue
         slope = float(str(made.args[1])) if len(made.args) > 1 else 0.0
         if slope and layer.source is not None:
-            off = 2 * gamma(roundings(net, layer.source), dtype) + math.expm1(total)
-            off *= float(absolute(trial, layer.source).max())
-            off += 2 * float(
+            before = (net.nodes[i] for i in net.ancestors([layer.source]))
+            passed = sum(off.get(node.gate, 0.0) for node in before if isinstance(node, Gate))
+            moved = 2 * gamma(roundings(net, layer.source), dtype) + _excess(passed)
+            moved *= float(absolute(trial, layer.source).max())
+            moved += 2 * float(
                 forward_underflow(net, trial.x, trial.gates, dtype=dtype, output=layer.source).max()
             )
-            total += slope * off + 8 * torch.finfo(dtype).eps
-    return math.expm1(total)
+            off[g] = slope * moved + 8 * torch.finfo(dtype).eps
+    return _excess(sum(off.get(g, 0.0) for g in net.value_gates))
+
+
+def _excess(logarithm: float) -> float:
+    """Return the factor that this is the logarithm of, less 1."""
+    try:
+        return math.expm1(logarithm)
+    except OverflowError as error:
+        raise CannotTry(
+            "rounding may change these soft gates by any factor; take hard gates or smaller weights"
+        ) from error
 
 
 def kernel_bound(

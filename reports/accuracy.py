@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,16 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from torch import nn
 
-from reluctant.models import (
-    Architecture,
-    Regime,
-    Soft,
-    make_conv,
-    make_dgn,
-    make_dlgn,
-    make_dlgn_sf,
-    make_fc,
-)
+from reluctant.models import Architecture, make_conv, make_fc, make_model
 from reluctant.reports.data import DataSet
 from reluctant.reports.exhibits import Cell, Column, Exhibit, Figure, Table, label, ours
 from reluctant.reports.experiment import Experiment, Profile
@@ -32,23 +23,11 @@ from reluctant.reports.records import Record, group, select
 from reluctant.reports.style import BLUE, QUIET, VERMILION, make_axes
 from reluctant.reports.training import ENGINE, train
 
-_STEEP: Final = Soft(10.0)  # dlgn, section 6
-
-#: How each network comes from its value network. The first five are those of dlgn's tables; its
-#: DGN has steeper gates than DLNPF, which npf trains with β = 4 and ε = 0.1.
-_NETWORKS: Final[Mapping[str, Callable[[Architecture, torch.Generator], nn.Module]]] = {
-    "DNN": lambda value, g: value,
-    "DGN(x,x)": lambda value, g: make_dgn(value, generator=g, gate=_STEEP),
-    "DGN(x,1)": lambda value, g: make_dgn(value, generator=g, gate=_STEEP, value_input="ones"),
-    "DLGN(x,x)": lambda value, g: make_dlgn(value, generator=g),
-    "DLGN(x,1)": lambda value, g: make_dlgn(value, generator=g, value_input="ones"),
-    "DLGN-SF(x,1)": lambda value, g: make_dlgn_sf(value, generator=g, value_input="ones"),
-    "FRNPF(II)": lambda value, g: make_dgn(value, Regime.FRNPF_II, generator=g),
-    "FRNPF(DI)": lambda value, g: make_dgn(value, Regime.FRNPF_DI, generator=g),
-    "DLNPF": lambda value, g: make_dgn(value, Regime.DLNPF, generator=g),
-}
 _LEARNT: Final = "FLNPF"
-MODELS: Final = (*_NETWORKS, _LEARNT)
+MODELS: Final = (
+    "DNN", "DGN(x,x)", "DGN(x,1)", "DLGN(x,x)", "DLGN(x,1)", "DLGN-SF(x,1)",
+    "FRNPF(II)", "FRNPF(DI)", "DLNPF", _LEARNT,
+)  # fmt: skip
 _FAMILIES: Final = {
     "gates by kind of feature network": MODELS[:6],
     "gates by regime": MODELS[6:],
@@ -173,10 +152,10 @@ def make_network(config: Setting, data: DataSet, recipe: Recipe) -> nn.Module:
     draws = _draws(config.seed, 0)
     value = _value_network(config, data, draws)
     if config.model != _LEARNT:
-        return _NETWORKS[config.model](value, _draws(config.seed, 1))
+        return make_model(value, config.model, generator=_draws(config.seed, 1))
     train(value, data, recipe, _draws(config.seed, 2))
     fresh = _value_network(config, data, draws)
-    return make_dgn(fresh, Regime.FLNPF, generator=draws, learnt=value)
+    return make_model(fresh, config.model, generator=draws, learnt=value)
 
 
 def _value_network(config: Setting, data: DataSet, draws: torch.Generator) -> Architecture:

@@ -10,13 +10,17 @@ from torch import Tensor, nn
 from reluctant.models import (
     Architecture,
     GatedNetwork,
+    Skip,
     Soft,
+    Stage,
     make_conv,
+    make_deep_linear,
     make_dgn,
     make_dlgn,
     make_dlgn_sf,
     make_fc,
     make_residual,
+    make_staged,
     record_masks,
 )
 from reluctant.properties.shifts import soft_slack
@@ -94,6 +98,12 @@ def inputs(network: Architecture, n: int = 3, seed: int = 7) -> Tensor:
     return torch.randn(n, *network.input_shape, dtype=F64, generator=seeded(seed))
 
 
+SKIPS = (
+    Stage((2,)),
+    Stage((3, 4), stride=2, skip=Skip.AFTER),
+    Stage((4,), skip=Skip.AFTER),
+    Stage((3, 5), pool=2, skip=Skip.INSIDE),
+)
 ARCHITECTURES: dict[str, Callable[[Generator], Architecture]] = {
     "fc": lambda g: make_fc(3, [4, 4], 2, generator=g, dtype=F64),
     "fc-bias-norm": lambda g: make_fc(
@@ -116,6 +126,13 @@ ARCHITECTURES: dict[str, Callable[[Generator], Architecture]] = {
         (2, 4, 4), 3, 2, block_layers=2, pool="max", bias=True, pre_scale=0.5, post_scale=2.0,
         generator=g, dtype=F64,
     ),
+    "staged-pools": lambda g: make_staged(
+        (2, 8, 8), [Stage((3, 2), pool=2), Stage((4,), pool=2)], 2,
+        padding="zero", batch_norm=True, generator=g, dtype=F64,
+    ),
+    "staged-skips": lambda g: make_staged(
+        (2, 8), SKIPS, 2, bias=True, output_scale=0.5, generator=g, dtype=F64
+    ),
 }  # fmt: skip
 
 Source = Callable[[Architecture, Generator], nn.Module]
@@ -130,6 +147,7 @@ SOURCES: dict[str, Source] = {
     ),
     "dlgn": lambda a, g: make_dlgn(a, generator=g),
     "dlgn-hard-ones": lambda a, g: make_dlgn(a, "FRNPF(II)", generator=g, value_input="ones"),
+    "deep-linear": lambda a, g: make_deep_linear(a),
     "dlgn-sf": lambda a, g: make_dlgn_sf(a, generator=g, bias=True),
     "recorded": lambda a, g: GatedNetwork(a, record_masks(a, inputs(a))),
 }  # fmt: skip

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import reluctant as rl
 from reluctant.models import (
     Convolutional,
+    GatedNetwork,
     Hard,
     Regime,
     Soft,
+    gaussian,
     make_conv,
     make_dgn,
     make_dlgn,
@@ -249,3 +252,12 @@ def test_ties_are_what_first_winners_suffer_from() -> None:
         statement, Trial(module, x, torch.Generator()), dict(statement.mutants[0].ingredients)
     )
     assert faulty.outcome is Outcome.REFUTED
+
+
+def test_soft_gates_that_rounding_may_change_by_any_factor_are_said() -> None:
+    draws = torch.Generator().manual_seed(0)
+    value = make_conv((1, 6), [3] * 8, 2, generator=draws, law=gaussian(50.0))
+    x = torch.randn(2, 1, 6, dtype=torch.float64, generator=draws)
+    verdict = rl.check(GatedNetwork(value.double(), None, Soft()), x, "conv.npk-invariant").verdicts
+    assert [v.outcome for v in verdict] == [Outcome.INCONCLUSIVE]
+    assert "rounding may change these soft gates by any factor" in verdict[0].reason
