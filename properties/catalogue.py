@@ -23,6 +23,8 @@ def statements() -> tuple[Statement, ...]:
 def own_statements() -> tuple[Statement, ...]:
     """Return this package's statements, in the order of the theory."""
     from reluctant.properties import (
+        activation_regions,
+        affine_pieces,
         concatenation,
         convolution,
         convolution_tangents,
@@ -62,6 +64,8 @@ def own_statements() -> tuple[Statement, ...]:
         gated,
         linear_gates,
         gate_regions,
+        affine_pieces,
+        activation_regions,
     )
     found = (statement for group in groups for statement in group.STATEMENTS)
     return tuple(

@@ -96,6 +96,12 @@ HOLDS_ON = {
     "dlgn.dual-linear": "..............HHHHHHHHHHHHH.HHHHHHH.",
     "dlgn.permute-layers": "s.............HHH..HH..s.H..H......s",
     "dlgn.permute-layers-conv": "H.............HHH..HH.HH.H..H......H",
+    "clu.affine-in-pattern": "HHHHHHHHHHHHHHH.HH.H.HH.HHHHHHHHHHHH",
+    "clu.same-cluster-same-importance": "HHHHHHHHHHHHHHH.HH.H.HH.H..HHHHHHHHH",
+    "clu.completeness": "HHHHHHHHHHHHHHH.HH.H.HH.HHHHHHHHHHHH",
+    "clu.continuous": "HHHHHHHHHHHHHH.............H.......H",
+    "clu.polyhedron": "HHHHHHHHHHHHHHH.HH.H.HH.HH.HHHHHHHHH",
+    "clu.region-count": "HH............H.H..H....HH..H......H",
 }
 
 

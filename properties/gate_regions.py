@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from math import comb, prod
 
 import torch
 from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
+from reluctant.theory.arrangements import Plane, is_central, most_regions, region_count
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Constant, Gates, Weighted
-from reluctant.theory.operators import Bias
+from reluctant.theory.nodes import Gates
 from reluctant.theory.rationals import rational_output
 from reluctant.theory.rounding import gamma, roundings
 from reluctant.theory.statements import CannotTry, Comparison, Kind, Mutant, Statement, Trial
@@ -24,80 +23,10 @@ POINTS = 2048
 _SPREAD = 50  # points are integers up to this, so that most are off every hyperplane
 _MOST_FLATS = 2000  # intersections of hyperplanes that are gone through
 _MOST_INPUTS = 512
-Plane = tuple[Fraction, ...]  # normal, then offset
-
-
-def region_count(planes: Sequence[Plane]) -> int:
-    r"""Count the regions that hyperplanes cut space into, exactly.
-
-    A further hyperplane cuts as many regions in two as the others cut it into:
-    :math:`r(A \cup h) = r(A) + r(A|_h)`.
-
-    Args:
-        planes: a₁, …, a_n, b of each hyperplane ⟨a, x⟩ + b = 0. Those with a = 0 cut nothing.
-
-    Returns:
-        The number of regions; 1 if there are no hyperplanes.
-
-    Cost:
-        One step an intersection of hyperplanes, Σ_(i≤n) C(m, i) at most.
-
-    Source:
-        Zaslavsky, *Facing up to arrangements*, 1975.
-    """
-    distinct = list(dict.fromkeys(_scaled(p) for p in planes if any(p[:-1])))
-    if not distinct:
-        return 1
-    if len(distinct[0]) == 2:
-        return len(distinct) + 1
-    total = 1
-    for k, plane in enumerate(distinct):
-        total += region_count([_on(plane, other) for other in distinct[:k]])
-    return total
-
-
-def _scaled(plane: Plane) -> Plane:
-    first = next(a for a in plane if a)
-    return tuple(a / first for a in plane)
-
-
-def _on(plane: Plane, other: Plane) -> Plane:
-    """Return the trace of another hyperplane on one, in coordinates that leave out one axis."""
-    pivot = next(k for k, a in enumerate(plane[:-1]) if a)
-    factor = other[pivot] / plane[pivot]
-    return tuple(
-        b - factor * a for k, (a, b) in enumerate(zip(plane, other, strict=True)) if k != pivot
-    )
-
-
-def most_regions(planes: int, inputs: int, central: bool) -> int:
-    """Return the largest number of regions of m hyperplanes in n dimensions.
-
-    Args:
-        planes: m.
-        inputs: n.
-        central: Whether all of them go through 0.
-    """
-    if central:
-        return 2 * sum(comb(planes - 1, i) for i in range(inputs)) if planes else 1
-    return sum(comb(planes, i) for i in range(inputs + 1))
 
 
 def _one_dimension_less(planes: int, inputs: int, central: bool) -> int:
     return most_regions(planes, inputs - 1, central)
-
-
-def _central(net: PathNetwork) -> bool:
-    """Tell whether no gating pre-activation has a source."""
-    for g in net.value_gates:
-        source = net.gate_layers[g].source
-        for i in net.ancestors([source]) if source is not None else ():
-            node = net.nodes[i]
-            if isinstance(node, Constant) or (
-                isinstance(node, Weighted) and isinstance(node.operator, Bias)
-            ):
-                return False
-    return True
 
 
 def _sources(net: PathNetwork) -> list[int]:
@@ -196,7 +125,7 @@ def patterns_are_regions(
         raise CannotTry("every point drawn is within rounding of some hyperplane")
     masks = [gates[g].expand(len(drawn), *gates[g].shape[1:]).flatten(1) for g in net.value_gates]
     met = len(torch.unique(torch.cat(masks, 1)[generic], dim=0))
-    bound = most(count, inputs, _central(net))
+    bound = most(count, inputs, is_central(net, net.value_gates))
     exact, what = EvidenceKind.EXACT, f"patterns met at {int(generic.sum())} points"
     if planes is None:
         what = f"{what} against the bound"

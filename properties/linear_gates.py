@@ -74,7 +74,7 @@ def _other_degree(net: PathNetwork) -> int:
 Neighbours = Callable[[Trial], tuple[Tensor, Tensor]]
 
 
-def _in_one_region(trial: Trial) -> tuple[Tensor, Tensor]:
+def in_one_region(trial: Trial) -> tuple[Tensor, Tensor]:
     """Return points near the inputs, and which of them have the same gates."""
     noise = torch.randint(-8, 9, trial.x.shape, generator=trial.generator).to(trial.x)
     y = trial.x + _STEP * noise
@@ -93,7 +93,7 @@ def constant_input_makes_pieces(
     trial: Trial,
     factor: float = 2.0,
     degree: Callable[[PathNetwork], int] = _degree,
-    neighbours: Neighbours = _in_one_region,
+    neighbours: Neighbours = in_one_region,
 ) -> Sequence[Comparison]:
     """Compare f(cx) with f(x), or c f(x) for value input x; and f at points with the same gates."""
     net, x = trial.net, trial.x

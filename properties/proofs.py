@@ -41,6 +41,12 @@ _HOMES = {
     "proofs_whitening": ("ntk.depth-tradeoff",),
     "proofs_pieces": ("dlgn.constant-input-piecewise", "dlgn.shallow-contained"),
     "proofs_features": ("dlgn.primal-linear",),
+    "proofs_affine": (
+        "clu.affine-in-pattern",
+        "clu.same-cluster-same-importance",
+        "clu.completeness",
+    ),
+    "proofs_regions": ("clu.continuous", "clu.polyhedron"),
 }
 _HOME_OF = {identifier: home for home, group in _HOMES.items() for identifier in group}
 

@@ -22,7 +22,7 @@ from reluctant.models import (
     make_fc,
 )
 from reluctant.properties.concatenation import DENSE_CONCAT, branch, concatenation
-from reluctant.properties.gate_regions import REGIONS, most_regions, region_count
+from reluctant.properties.gate_regions import REGIONS
 from reluctant.properties.judging import judge
 from reluctant.properties.linear_gates import CONSTANT_INPUT, SHALLOW_CONTAINED
 from reluctant.properties.random_gates import BERNOULLI_GATES, GATE_REPEAT
@@ -34,6 +34,7 @@ from reluctant.properties.wide_gates import (
     order_one,
     order_zero,
 )
+from reluctant.theory.arrangements import most_regions, region_count
 from reluctant.theory.kernels import npk
 from reluctant.theory.rounding import gamma
 from reluctant.theory.statements import CannotTry, Statement, Trial

@@ -26,6 +26,7 @@ _ORDERS = 2  # a law holds every kernel with its derivative
 _READ = 2  # copies of what is read, while its entries are put in order
 _APIECE = 2  # multiply-adds on a product of channels: with the kernel, and to the sum
 _ROWS = 4  # lists of gradients that are held at once, and Gram matrices that are taken of them
+_MAPS = 3  # of a claim: the maps, their bounds, and the Jacobians of the module itself
 _ALONGSIDE = 6  # tensors of an activation's size that one step of a pass holds, and float64 gates
 
 
@@ -113,6 +114,22 @@ def gradient_cost(net: PathNetwork, examples: int) -> Cost:
     return Cost(
         passes=(1 + 2 * rows) * one.passes + _ROWS * examples * rows * float(entries),
         bytes=one.bytes + _DOUBLE * (examples * held + _ROWS * rows * float(entries)),
+    )
+
+
+def map_cost(net: PathNetwork, examples: int) -> Cost:
+    """Return what the affine maps of examples take, with their bounds and the module's Jacobians.
+
+    Args:
+        net: Network.
+        examples: Number of examples.
+    """
+    one = pass_cost(net, examples)
+    held = sum(math.prod(net.nodes[i].shape) for i in net.value_nodes)
+    entries = net.output_size * math.prod(net.input_shape)
+    return Cost(
+        passes=_MAPS * (1 + 2 * net.output_size) * one.passes,
+        bytes=one.bytes + float(_DOUBLE * examples * (held + _ROWS * entries)),
     )
 
 

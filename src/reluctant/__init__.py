@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 # A public name is one line here, for type checkers, and one line in the table, for use.
 if TYPE_CHECKING:
+    from reluctant.clusterer import ReLUClusterer as ReLUClusterer
     from reluctant.estimators import NeuralPathKernel as NeuralPathKernel
     from reluctant.estimators import PathKernelRegressor as PathKernelRegressor
     from reluctant.models.converters import to_dgn as to_dgn
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from reluctant.properties.conjectures import refute as refute
     from reluctant.properties.findings import findings as findings
     from reluctant.properties.replaying import replay as replay
+    from reluctant.theory.affine import AffineMap as AffineMap
+    from reluctant.theory.affine import affine_map as affine_map
+    from reluctant.theory.clusters import Clusters as Clusters
+    from reluctant.theory.clusters import clusters as clusters
     from reluctant.theory.counts import count_paths as count_paths
     from reluctant.theory.errors import InputError as InputError
     from reluctant.theory.errors import NotIdentified as NotIdentified
@@ -38,9 +43,17 @@ if TYPE_CHECKING:
     from reluctant.theory.measures import spectrum as spectrum
     from reluctant.theory.parts import until as until
     from reluctant.theory.paths import paths as paths
+    from reluctant.theory.patterns import Patterns as Patterns
+    from reluctant.theory.patterns import activation_patterns as activation_patterns
+    from reluctant.theory.polyhedra import Polyhedron as Polyhedron
+    from reluctant.theory.polyhedra import polyhedron as polyhedron
+    from reluctant.theory.regions import Regions as Regions
+    from reluctant.theory.regions import regions as regions
     from reluctant.theory.single import one_tensor as one_tensor
     from reluctant.theory.sketches import Sketch as Sketch
     from reluctant.theory.sketches import sketch as sketch
+    from reluctant.theory.slices import RegionSlice as RegionSlice
+    from reluctant.theory.slices import region_slice as region_slice
     from reluctant.theory.statements import Comparison as Comparison
     from reluctant.theory.statements import Hypothesis as Hypothesis
     from reluctant.theory.statements import Kind as Kind
@@ -63,6 +76,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AffineMap": "reluctant.theory.affine",
+    "Clusters": "reluctant.theory.clusters",
     "Comparison": "reluctant.theory.statements",
     "Counterexample": "reluctant.theory.verdicts",
     "Evidence": "reluctant.theory.verdicts",
@@ -70,6 +85,7 @@ _HOMES = {
     "Finding": "reluctant.theory.findings",
     "Hypothesis": "reluctant.theory.statements",
     "InputError": "reluctant.theory.errors",
+    "KernelJob": "reluctant.theory.streaming",
     "Kind": "reluctant.theory.statements",
     "Mutant": "reluctant.theory.statements",
     "MutantResult": "reluctant.theory.verdicts",
@@ -77,6 +93,11 @@ _HOMES = {
     "NotIdentified": "reluctant.theory.errors",
     "Outcome": "reluctant.theory.verdicts",
     "PathKernelRegressor": "reluctant.estimators",
+    "Patterns": "reluctant.theory.patterns",
+    "Polyhedron": "reluctant.theory.polyhedra",
+    "ReLUClusterer": "reluctant.clusterer",
+    "RegionSlice": "reluctant.theory.slices",
+    "Regions": "reluctant.theory.regions",
     "ReluctantError": "reluctant.theory.errors",
     "Report": "reluctant.theory.verdicts",
     "Sketch": "reluctant.theory.sketches",
@@ -86,8 +107,11 @@ _HOMES = {
     "Unmet": "reluctant.theory.verdicts",
     "UnsupportedOperation": "reluctant.theory.errors",
     "Verdict": "reluctant.theory.verdicts",
+    "activation_patterns": "reluctant.theory.patterns",
+    "affine_map": "reluctant.theory.affine",
     "alignment": "reluctant.theory.measures",
     "check": "reluctant.properties.conformance",
+    "clusters": "reluctant.theory.clusters",
     "conjecture": "reluctant.properties.conjectures",
     "count_paths": "reluctant.theory.counts",
     "effective_dimension": "reluctant.theory.measures",
@@ -98,12 +122,13 @@ _HOMES = {
     "npk": "reluctant.theory.kernels",
     "ntk": "reluctant.theory.tangents",
     "ntk_law": "reluctant.theory.kernels",
-    "KernelJob": "reluctant.theory.streaming",
-    "write_kernel": "reluctant.theory.streaming",
     "nu": "reluctant.theory.measures",
     "one_tensor": "reluctant.theory.single",
     "paths": "reluctant.theory.paths",
+    "polyhedron": "reluctant.theory.polyhedra",
     "refute": "reluctant.properties.conjectures",
+    "region_slice": "reluctant.theory.slices",
+    "regions": "reluctant.theory.regions",
     "replay": "reluctant.properties.replaying",
     "sketch": "reluctant.theory.sketches",
     "spectrum": "reluctant.theory.measures",
@@ -112,6 +137,7 @@ _HOMES = {
     "to_dlgn": "reluctant.models.converters",
     "trace": "reluctant.theory.tracing",
     "until": "reluctant.theory.parts",
+    "write_kernel": "reluctant.theory.streaming",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for granted
