@@ -41,5 +41,5 @@ def path_gradients(trial: Trial) -> Cost:
     if count > trial.paths:
         return Cost()  # the claim itself says that they are too many
     whole = gradients(trial)
-    entries = sum(weight.entries.numel() for weight in trial.net.weights)
+    entries = sum(weight.size for weight in trial.net.weights)
     return Cost(passes=whole.passes, bytes=whole.bytes + 8.0 * _ROWS * count * entries)

@@ -111,13 +111,15 @@ def redrawn_average(trial: Trial, sigma: Sigma) -> Dependent:
     def made(row: Tensor) -> list[Tensor]:
         drawn: dict[int, Tensor] = {}
         for weight, value in zip(net.weights, entries.weights(row), strict=True):
-            drawn[weight.parameter] = value.flatten()[weight.entries.flatten().argsort()]
+            if weight.size == weight.entries.total:
+                drawn[weight.parameter] = value.new_empty(weight.size)
+                weight.entries.put(drawn[weight.parameter], value)
         bindings = {}
         for name, current in net.program.bindings.items():
             held = current()
             found = drawn.get(copies.get(id(held), id(held)))
             bindings[name] = current
-            if found is not None and found.numel() == held.numel():
+            if found is not None:
                 bindings[name] = _always(found.reshape(held.shape).to(held))
         return [g.double() for g in replace(net.program, bindings=bindings).run(x).gates]
 

@@ -24,6 +24,7 @@ from reluctant.theory.meter import Meter
 from reluctant.theory.modular import FieldTrial, Identity, ModularClaim, Recording
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.statements import CannotTry, Hypothesis, Statement
+from reluctant.theory.tangents import parameter_sizes
 from reluctant.theory.verdicts import (
     Counterexample,
     Evidence,
@@ -71,10 +72,10 @@ class FieldTrials:
 
     @property
     def _size(self) -> float:
-        """Return the bytes of a trial: its weights, and the values of all nodes by both routes."""
+        """Return the bytes of a trial: parameters, and the values of all nodes by both routes."""
         net, n = self.recording.net, len(self.recording.data)
         values = sum(math.prod(net.nodes[i].shape) for i in net.value_nodes)
-        return 16.0 * (n * values + sum(weight.entries.numel() for weight in net.weights))
+        return 8.0 * (2 * n * values + sum(parameter_sizes(net).values()))
 
     def unmet(self, statement: Statement) -> tuple[Unmet, ...]:
         """Return the hypotheses that the network does not meet, each found out once."""

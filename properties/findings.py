@@ -149,7 +149,7 @@ def _counted(answers: Iterable[str]) -> str:
 def _sizes(net: PathNetwork) -> Finding:
     layers = sorted(depths(net)[net.output])
     parameters = {net.weights[n.weight].parameter: net.weights[n.weight] for n in net.weighted}
-    weights = sum(weight.entries.numel() for weight in parameters.values())
+    weights = sum(weight.entries.total for weight in parameters.values())
     paths = rough_count(net, sources=False)
     depth = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     number = f"{paths:.0f}" if paths < 2**53 else f"about {paths:.3g}"

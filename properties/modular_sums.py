@@ -166,7 +166,7 @@ def output_is_linear_in_each_layer(trial: FieldTrial, factor: int = 1) -> Sequen
     _, slopes, _ = trial.network.slopes(trial.x, trial.gates, trial.weights, shaped)
     gradients = {k: torch.zeros_like(v) for k, v in trial.parameters.items()}
     for weight, slope in zip(net.weights, slopes, strict=True):
-        gradients[weight.parameter].index_add_(0, weight.entries.flatten(), slope.flatten())
+        weight.entries.add(gradients[weight.parameter], slope)
     on_paths = {net.weights[node.weight].parameter for node in net.weighted}
     names = {w.parameter: w.name for w in reversed(net.weights)}
     height = math.log2(along.numel())

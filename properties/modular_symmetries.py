@@ -281,7 +281,7 @@ def relu_network_is_a_gated_network(
         for name, p in trial.net.module.named_parameters()
         if id(p) in trial.parameters
     }
-    weights = [named[w.name.removeprefix("value.")][w.entries] for w in twin.net.weights]
+    weights = [w.entries.of(named[w.name.removeprefix("value.")]) for w in twin.net.weights]
     network = ResidueNetwork(twin.net, trial.over)
     right = network.output(trial.x, gates, weights).flatten(1)
     found.append(trial.identity(trial.graph_output, right, "graph against the twin's paths"))

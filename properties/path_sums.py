@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import comb, prod
 
 import torch
 from torch import Tensor
 
 from reluctant.properties.bounds import output_tolerance
+from reluctant.theory.anatomy import called
 from reluctant.theory.counts import count_paths, rough_count
+from reluctant.theory.departures import from_counted
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.paths import paths
 from reluctant.theory.statements import Comparison, Hypothesis, Kind, Mutant, Statement, Trial
@@ -78,21 +80,22 @@ INNER_PRODUCT = Statement(
 )
 
 
-def _counted(net: PathNetwork) -> Unmet | None:
+def _uncounted(net: PathNetwork) -> Iterator[Unmet]:
+    name = "a shape with a formula"
     if counted_shape(net) is not None:
-        return None
-    return Unmet(
-        "a shape with a formula",
+        return
+    found = [Unmet(name, f"{called(net, n)} {what}", n.place) for n, what in from_counted(net)]
+    why = (
         "the network is no dense chain, no circular convolution with global average pooling and dense layers, and no "
-        "residual chain of equal widths",
-        net.nodes[net.output].place,
+        "residual chain of equal widths"
     )
+    yield from dict.fromkeys(found or [Unmet(name, why, net.nodes[net.output].place)])
 
 
 COUNTED = Hypothesis(
     "a shape with a formula",
     "Fully connected; circular convolution, pooled, then dense; or residual.",
-    _counted,
+    _uncounted,
 )
 
 

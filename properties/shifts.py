@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reluctant.properties.bounds import is_integral, kernel_tolerance
 from reluctant.theory.anatomy import called, reductions
+from reluctant.theory.departures import from_pooled
 from reluctant.theory.kernels import kernel_magnitude
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate
@@ -83,12 +84,15 @@ SHARED_TIES = Hypothesis(
 def _pooled(by: str, name: str, pooling: str) -> Hypothesis:
     """Return the hypothesis that convolutions are pooled once, over all positions."""
 
-    def test(net: PathNetwork) -> Unmet | None:
+    def test(net: PathNetwork) -> Iterator[Unmet]:
         chain = pooled_chain(net)
         if chain is not None and chain.by == by:
-            return None
+            return
+        found = [
+            Unmet(name, f"{called(net, n)} {what}", n.place) for n, what in from_pooled(net, by)
+        ]
         why = f"the network is no chain of convolutions of stride 1, {pooling}, and dense layers"
-        return Unmet(name, why, net.nodes[net.output].place)
+        yield from dict.fromkeys(found or [Unmet(name, why, net.nodes[net.output].place)])
 
     return Hypothesis(name, f"Convolutions of stride 1, {pooling}, dense layers.", test)
 

@@ -29,7 +29,7 @@ from reluctant.theory.statements import (
     Statement,
     Trial,
 )
-from reluctant.theory.structure import identity_skips
+from reluctant.theory.structure import depths, identity_skips
 from reluctant.theory.subnetworks import (
     branch_nodes,
     depth_of,
@@ -64,14 +64,21 @@ IN_A_ROW = Hypothesis(
 )
 
 
-def _even_depth(net: PathNetwork) -> Unmet | None:
+def _even_depth(net: PathNetwork) -> Iterator[Unmet]:
     # In a row of skips, branches of even depth one by one are of even depth together.
+    uneven: dict[int, frozenset[int]] = {}
     for kept in subsets(len(identity_skips(net)), most=1):
-        found = depth_of(subnetwork(net, kept))
-        if len(found) > 1:
-            reason = f"paths of one sub-network cross {' or '.join(map(str, sorted(found)))} layers"
-            return Unmet("even depth", reason, net.nodes[net.output].place)
-    return None
+        term = subnetwork(net, kept)
+        crossed = depths(term)
+        for i in term.value_nodes:
+            before = [crossed[k] for k in term.nodes[i].operands]
+            if len(crossed[i]) > 1 and all(len(depth) < 2 for depth in before):
+                uneven.setdefault(i, crossed[i])
+    for i, found in sorted(uneven.items()):
+        reason = (
+            f"{net.nodes[i].name} joins paths across {' or '.join(map(str, sorted(found)))} layers"
+        )
+        yield Unmet("even depth", reason, net.nodes[i].place)
 
 
 EVEN_DEPTH = Hypothesis(

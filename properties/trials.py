@@ -41,7 +41,8 @@ class Trials:
     def __init__(
         self, net: PathNetwork, example: Tensor, data: Tensor | None, effort: Effort, seed: int
     ) -> None:
-        self.module, self.example, self.effort, self.seed = net.module, example, effort, seed
+        self.net, self.module, self.example = net, net.module, example
+        self.effort, self.seed = effort, seed
         self.limit, self.examples = LIMITS[effort], _FEW if is_large(net) else _EXAMPLES
         self.room = max(1, int(self.limit.bytes / 2 / trial_bytes(net, self.examples)))
         self.data = None if data is None else _usable(data, example)
@@ -98,7 +99,9 @@ class Trials:
             self.states.append(self.generator.get_state())
         generator = torch.Generator().manual_seed(self.seed + k)
         chance = error_share(k)
-        trial = Trial(subject, x, generator, limit=self.limit, error_probability=chance)
+        trial = Trial(
+            subject, x, generator, limit=self.limit, error_probability=chance, like=self.net
+        )
         if k < self.room:
             self.kept[k] = trial
         return trial
@@ -156,8 +159,10 @@ def _redrawn(module: nn.Module, generator: torch.Generator) -> nn.Module:
     copied = twin(module)
     with torch.no_grad():
         for parameter in copied.parameters():
-            order = torch.randperm(parameter.numel(), generator=generator)
-            signs = torch.randint(0, 2, (parameter.numel(),), generator=generator) * 2 - 1
-            flat = parameter.detach().flatten()
-            parameter.copy_((flat[order.to(flat.device)] * signs.to(flat)).reshape(parameter.shape))
+            # Of types that are no longer than the numbers they are for: there may be many.
+            count, flat = parameter.numel(), parameter.detach().flatten()
+            order = torch.randperm(count, generator=generator, dtype=torch.int32).to(flat.device)
+            signs = torch.randint(0, 2, (count,), generator=generator, dtype=torch.int8)
+            shuffled = flat.index_select(0, order).mul_(signs.mul_(2).sub_(1).to(flat.device))
+            parameter.copy_(shuffled.reshape(parameter.shape))
     return copied

@@ -14,6 +14,7 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gates
 from reluctant.theory.statements import CannotTry, Trial
+from reluctant.theory.tangents import parameter_sizes
 
 Sigma = float | Mapping[str, float]
 _SHARE = 0.01  # of the passes of one statement: weights drawn anew are one ingredient of many
@@ -113,9 +114,7 @@ def absolute_outputs(
 
 
 def _numbered(net: PathNetwork, sigma: Sigma) -> tuple[list[Tensor], Tensor]:
-    sizes: dict[int, int] = {}
-    for weight in net.weights:
-        sizes[weight.parameter] = max(sizes.get(weight.parameter, 0), int(weight.entries.max()) + 1)
+    sizes = parameter_sizes(net)
     on_paths = {node.weight for node in net.weighted}
     named = {w.parameter: w.name for w in net.weights}
     used = [net.weights[k].parameter for k in sorted(on_paths)]
@@ -131,7 +130,7 @@ def _numbered(net: PathNetwork, sigma: Sigma) -> tuple[list[Tensor], Tensor]:
         starts[parameter] = sum(len(v) for v in values)
         value = float(sigma.get(named[parameter], 0.0) if isinstance(sigma, Mapping) else sigma)
         values.append(torch.full((size,), value, dtype=torch.float64))
-    return [w.entries + starts[w.parameter] for w in net.weights], torch.cat(values)
+    return [w.entries.listed() + starts[w.parameter] for w in net.weights], torch.cat(values)
 
 
 def activity(

@@ -158,7 +158,7 @@ def other_layer_of_gates(net: PathNetwork) -> PathNetwork:
 
 def other_weight(net: PathNetwork) -> PathNetwork:
     weights = list(net.weights)
-    entries = weights[0].entries.flip(0)
+    entries = weights[0].entries.moved(lambda t: t.flip(0))
     weights[0] = replace(weights[0], entries=entries)
     return replace(net, weights=tuple(weights))
 

@@ -10,7 +10,9 @@ from reluctant.properties.concatenation import CONCATENATED
 from reluctant.properties.dependence import INDEPENDENT_LAW
 from reluctant.properties.linear_gates import FEATURES_WITHOUT_SOURCES
 from reluctant.properties.orders import LAYERS_COMMUTE
-from reluctant.properties.skips import IN_A_ROW, PLAIN_RESIDUAL
+from reluctant.properties.path_sums import COUNTED
+from reluctant.properties.shifts import AVERAGED, MAXIMISED, SHIFT_INVARIANT
+from reluctant.properties.skips import EVEN_DEPTH, IN_A_ROW, PLAIN_RESIDUAL
 from reluctant.properties.soft_gates import SOFT
 from reluctant.properties.variances import AT_MOST_ONE
 from reluctant.theory.statements import Hypothesis
@@ -45,11 +47,45 @@ class Aside(nn.Module):
         return torch.cat([a + left(a).relu(), b + right(b).relu()], 1)
 
 
+def zero_padded() -> list[nn.Module]:
+    """Return two convolutions that pad with zeros, and an average."""
+    first, second = nn.Conv1d(1, 2, 3, padding=1), nn.Conv1d(2, 1, 3, padding=1)
+    return [first, nn.ReLU(), second, nn.AdaptiveAvgPool1d(1)]
+
+
 def own() -> nn.Sequential:
     """Return a chain of two layers of gates of its own, with windows at positions."""
     return nn.Sequential(
         nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 2, 3), nn.ReLU(), nn.Conv1d(2, 1, 1)
     )
+
+
+class Pictures(nn.Module):
+    """Zero padding twice, a stride, a pool over windows, and the maximum over all positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.padded = nn.Conv1d(1, 2, 3, padding=1, bias=False)
+        self.strided = nn.Conv1d(2, 2, 1, stride=2, bias=False)
+        self.last = nn.Linear(2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.avg_pool1d(self.strided(self.padded(x).relu()), 2)
+        return self.last(x.mean(2))
+
+
+class Uneven(nn.Module):
+    """Two blocks whose branches fork into paths of one layer and of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(3, 3, bias=False) for _ in range(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for k in (0, 3):
+            once, first, second = self.layers[k : k + 3]
+            x = x + (once(x) + second(first(x).relu()))
+        return x
 
 
 class Joined(nn.Module):
@@ -75,6 +111,11 @@ class Joined(nn.Module):
         (INDEPENDENT_LAW, own(), torch.ones(2, 1, 7), 2),
         (IN_A_ROW, Aside(), torch.ones(2, 3), 2),
         (CONCATENATED, Joined(), torch.ones(2, 1, 4), 2),
+        (COUNTED, Pictures(), torch.ones(2, 1, 8), 3),
+        (AVERAGED, Pictures(), torch.ones(2, 1, 8), 3),
+        (MAXIMISED, Pictures(), torch.ones(2, 1, 8), 3),
+        (SHIFT_INVARIANT, nn.Sequential(*zero_padded()), torch.ones(2, 1, 8), 2),
+        (EVEN_DEPTH, Uneven(), torch.ones(2, 3), 2),
     ],
     ids=lambda value: value.name if isinstance(value, Hypothesis) else "",
 )

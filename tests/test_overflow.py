@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -63,3 +64,34 @@ def test_the_remedies_work() -> None:
 
 def test_what_is_below_float64_is_zero() -> None:
     assert not rl.npk(PLAIN, 1e-200 * X).any()
+
+
+class Dead(nn.Module):
+    """The second of two outputs has no open path at positive data."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1] * (x[:, :1] > 0), x[:, 1:] * (x[:, 1:] < 0)], 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "output", "whose"),
+    [
+        (PLAIN, 0.0 * X, None, "the kernel"),
+        (PLAIN, 1e-200 * X, None, "the kernel"),
+        (Dead(), torch.ones(3, 2, dtype=torch.float64), None, "output 1's kernel"),
+        (Dead(), torch.ones(3, 2, dtype=torch.float64), 1, "output 1's kernel"),
+    ],
+)
+def test_a_trace_of_zero_is_no_divisor(
+    module: nn.Module, x: Tensor, output: int | None, whose: str
+) -> None:
+    with pytest.raises(rl.InputError, match=f"divide by 0, the trace of {whose}: at every") as told:
+        rl.npk(module, x, output=output, normalise="trace")
+    assert "\n" not in str(told.value)
+
+
+def test_a_product_of_widths_beyond_float64_is_no_divisor() -> None:
+    widths = [w for _ in range(70) for w in (30_000, 1)]  # 30000^70 is above 10^308
+    layers = [nn.Linear(a, b, bias=False) for a, b in itertools.pairwise([1, *widths])]
+    with pytest.raises(rl.InputError, match="the product of the widths exceeds"):
+        rl.npk(nn.Sequential(*layers), torch.ones(1, 1), normalise="width")

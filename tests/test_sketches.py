@@ -86,8 +86,7 @@ class AllPatterns(RandomValues):
 
     def patterns(self) -> int:
         numbers = {
-            self.net.weights[k].parameter: int(self.net.weights[k].entries.max()) + 1
-            for k in self._drawn
+            self.net.weights[k].parameter: self.net.weights[k].entries.total for k in self._drawn
         }
         self.places = {p: sum(list(numbers.values())[:i]) for i, p in enumerate(numbers)}
         return int(2 ** sum(numbers.values()))
@@ -99,7 +98,7 @@ class AllPatterns(RandomValues):
         found = super()._draw(networks)
         for k in self._drawn:
             weight = self.net.weights[k]
-            places = self.places[weight.parameter] + weight.entries.flatten()
+            places = self.places[weight.parameter] + weight.entries.listed().flatten()
             found[k] = self._sigma[k] * signs[:, places].reshape(networks, *weight.shape)
         return found
 

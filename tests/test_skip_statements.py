@@ -195,7 +195,7 @@ def test_paths_of_uneven_depth_have_no_common_factor() -> None:
     assert judge(skips.NPK_ENSEMBLE, trial).outcome is Outcome.HOLDS
     judgement = judge(skips.SKIP_NTK, trial)
     assert [u.hypothesis for u in judgement.unmet] == ["even depth"]
-    assert "cross 2 or 3 layers" in judgement.unmet[0].reason
+    assert "joins paths across 1 or 2 layers" in judgement.unmet[0].reason
 
 
 def test_too_many_subnetworks_are_counted_and_refused() -> None:

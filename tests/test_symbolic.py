@@ -70,7 +70,9 @@ class Numbers:
         ]
         self.of: dict[PolyElement, int] = {}
         for weight, tensor in zip(net.weights, self.weights, strict=True):
-            entries = [symbolic.weight[weight.name, k] for k in weight.entries.flatten().tolist()]
+            entries = [
+                symbolic.weight[weight.name, k] for k in weight.entries.listed().flatten().tolist()
+            ]
             self._add(entries, tensor)
         for s, (x, gates) in enumerate(zip(symbolic.x, symbolic.gates, strict=True)):
             self._add(x, self.x[s])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -225,7 +225,7 @@ def make_law(
     variances = variances_of(net, variance)
     found = origins(net)
     structure = _structure(net, found, sources, dtype)
-    chosen, _ = _chosen(net, output)
+    chosen, shared = _chosen(net, output)
     plan = make_plan(net, found, chosen, structure)
     z = {k: variances[net.weights[k].name] for k in plan.order}
     size = max(1, int(memory / 8 / _example_bytes(structure, dtype)))
@@ -250,11 +250,32 @@ def make_law(
     divisor = torch.ones(len(chosen), dtype=torch.float64)
     made = Law(plan, left, right, z, tangent and bool(z), dtype, _tile(plan, dtype), divisor)
     if normalise == "trace":
-        return replace(made, divisor=made.trace())
+        names = ["the kernel"] if shared else [f"output {k}'s kernel" for k in chosen.tolist()]
+        return replace(made, divisor=_positive(made.trace(), names))
     if normalise in ("width", "gates"):
         rows = [n.operator.rows for n in net.weighted if not isinstance(n.operator, Bias)]
-        return replace(made, divisor=divisor * math.prod(map(float, rows[:-1])))
+        return replace(made, divisor=divisor * _finite(math.prod(map(float, rows[:-1]))))
     return made
+
+
+def _positive(trace: Tensor, names: Sequence[str]) -> Tensor:
+    """Return the traces of the kernels so named, none of which may be 0."""
+    dead = [name for name, value in zip(names, trace.tolist(), strict=True) if value == 0.0]
+    if not dead:
+        return trace
+    raise InputError(
+        f"normalise='trace' would divide by 0, the trace of {dead[0]}: at every input all paths are shut "
+        "or begin at 0; give other inputs, or take normalise='none'"
+    )
+
+
+def _finite(product: float) -> float:
+    """Return a product of widths, which has to be a number of float64."""
+    if math.isfinite(product):
+        return product
+    raise InputError(
+        "the product of the widths exceeds the largest float64; take normalise='none' or 'trace'"
+    )
 
 
 def law(

@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Sum, Weighted
@@ -93,7 +92,7 @@ def pass_cost(net: PathNetwork, examples: int, count: int = 1) -> Cost:
         held += live[i]
         most = max(most, held + _ALONGSIDE * live[i])
         held -= sum(live.pop(k) for k in set(net.nodes[i].operands) if last_use[k] == i)
-    weights = sum(weight.entries.numel() for weight in net.weights)
+    weights = sum(weight.size for weight in net.weights)
     return Cost(
         passes=float(count) * examples * pass_work(net),
         bytes=float(_DOUBLE * (examples * most + weights)),
@@ -134,7 +133,7 @@ def map_cost(net: PathNetwork, examples: int) -> Cost:
 
 
 def trial_bytes(net: PathNetwork, examples: int) -> float:
-    """Return the bytes that a trial keeps: weights, in float64 too, their places, and gates.
+    """Return the bytes that a trial keeps: weights, in float64 too, and gates.
 
     Args:
         net: Network.
@@ -142,7 +141,7 @@ def trial_bytes(net: PathNetwork, examples: int) -> float:
     """
     entries = sum(p.numel() for p in net.module.parameters())
     gates = sum(math.prod(node.shape) for node in net.nodes if isinstance(node, Gate))
-    return _DOUBLE * (3.0 * entries + examples * gates + 1)
+    return _DOUBLE * (2.0 * entries + examples * gates + 1)
 
 
 def kernel_work(net: PathNetwork) -> float:
@@ -155,7 +154,7 @@ def kernel_work(net: PathNetwork) -> float:
     Args:
         net: Network.
     """
-    return sum(call.work for call in _calls(net))
+    return sum(call.work for call in net.once(_calls))
 
 
 def kernel_cost(net: PathNetwork, examples: int) -> Cost:
@@ -165,7 +164,7 @@ def kernel_cost(net: PathNetwork, examples: int) -> Cost:
         net: Network.
         examples: Number of examples.
     """
-    calls = _calls(net)
+    calls = net.once(_calls)
     largest = max([1, *(size for call in calls for size in (call.made, *call.entries))])
     pairs = min(examples**2, max(1, _TILE_BYTES // (_DOUBLE * largest)))
     last = {k: i for i, call in enumerate(calls) for k in call.origins}
@@ -176,10 +175,10 @@ def kernel_cost(net: PathNetwork, examples: int) -> Cost:
         most = max(most, held + _HELD * max([call.made, *call.entries]))
         live = {k: size for k, size in live.items() if last.get(k, -1) > i}
     read = sum(call.read for call in calls)
-    weights = max((weight.entries.numel() for weight in net.weights), default=0)
+    marks = max((weight.entries.total for weight in net.weights), default=0)  # one byte each
     return Cost(
         kernels=kernel_work(net) * examples**2,
-        bytes=_DOUBLE * (_READ * read * (examples + 1) + _ORDERS * pairs * most + weights),
+        bytes=_DOUBLE * (_READ * read * (examples + 1) + _ORDERS * pairs * most) + marks,
     )
 
 
@@ -204,7 +203,6 @@ class _Call:
     made: int
 
 
-@lru_cache(maxsize=8)  # every statement about kernels asks for it
 def _calls(net: PathNetwork) -> tuple[_Call, ...]:
     slots: dict[int, dict[int, int]] = {}
     for i in net.value_nodes:

@@ -70,8 +70,10 @@ class PrimeField:
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """Draw independent uniform residues."""
-        drawn = torch.randint(self.prime, tuple(shape), generator=generator)
-        return self.reduce(drawn.double())
+        least = -(self.prime // 2)  # drawn as they are held, so that many are not held twice
+        return torch.randint(
+            least, least + self.prime, tuple(shape), generator=generator, dtype=torch.float64
+        )
 
     def inverse(self, value: int) -> int:
         """Return the residue whose product with a number is 1.

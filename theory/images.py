@@ -135,18 +135,14 @@ def _check_order(net: PathNetwork) -> None:
 def _check_arrangements(net: PathNetwork, used: Sequence[int]) -> None:
     for a in used:
         weight = net.weights[a]
-        if int(torch.bincount(weight.entries.flatten()).amax()) > 1:  # unlike a sort, linear
+        if weight.entries.repeat:
             raise NotIdentified(
                 f"one entry of {weight.name} stands at several places of the weights, so paths "
                 "through different units share it; list the paths with rl.paths"
             )
         for b in used:
             left, right = net.weights[a], net.weights[b]
-            if (
-                a < b
-                and left.parameter == right.parameter
-                and bool(torch.isin(left.entries.flatten(), right.entries.flatten()).any())
-            ):
+            if a < b and left.parameter == right.parameter and left.entries.meet(right.entries):
                 raise NotIdentified(
                     f"{left.name} is used in two arrangements; list the paths with rl.paths"
                 )

@@ -16,6 +16,7 @@ an entry that comes from nowhere, all zeros, is right for the constant 0.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -110,14 +111,11 @@ def _fingerprints(elements: Tensor, shift: Tensor, salts: Tensor | int) -> Tenso
     return torch.where(elements[0] == 0, 0, mixed(5, salts, elements[0], *shifted))
 
 
-def in_order(
-    elements: Tensor, sizes: Sequence[int], tag: int = 6, *, vanishes: bool = True
-) -> Tensor:
+def in_order(elements: Tensor, tag: int = 6, *, vanishes: bool = True) -> Tensor:
     r"""Label a function of a list of entries that tells its arguments apart.
 
     Args:
         elements: Labels, shape (fields, elements, \*shape).
-        sizes: Spatial sizes of the data.
         tag: Fingerprint of the function.
         vanishes: Whether it is 0 where all entries are.
 
@@ -126,11 +124,18 @@ def in_order(
     """
     periods, count = periods_of(elements), elements.shape[1]
     place = torch.arange(count).reshape(-1, *[1] * (elements.ndim - 2))
-    first = (periods * (count + 1) - place).argmax(1, keepdim=True)  # longest period, then first
-    shift = offsets_of(elements).gather(1, first)
+    if all(bool(along.min() == along.max()) for along in periods):  # as in most layers
+        shift, whole = offsets_of(elements)[:, :1], periods[:, 0]
+    else:
+        first = (periods * (count + 1) - place).argmax(1, keepdim=True)  # longest, then first
+        shift, whole = offsets_of(elements).gather(1, first), _common(periods)
     total = _fingerprints(elements, shift, mixed(place)).sum(0)
-    whole = _least(sizes, elements.shape[2:], lambda a, d: (d % periods[a] == 0).all(0))
     return _made(_kind(elements, total, tag, vanishes), shift[:, 0], whole)
+
+
+def _common(periods: Tensor) -> Tensor:
+    """Return the least common multiples of periods, shape (axes, elements, ...), over elements."""
+    return functools.reduce(torch.lcm, periods.unbind(1))
 
 
 def in_any_order(
@@ -270,7 +275,10 @@ def _is_closed(flat: Tensor, found: Tensor, axis: int, step: int) -> bool:
     few = _moved(flat[:, :: max(1, flat.shape[1] // _FEW)], axis, step)
     if not all(bool((found == one).any()) for one in few):  # most are not, and nothing is sorted
         return False
-    return torch.equal(found.unique(), _moved(flat, axis, step).unique())
+    moved = _moved(flat, axis, step)
+    if int(found.sum()) == int(moved.sum()):  # a permutation, as it is in most cases
+        return True
+    return torch.equal(found.unique(), moved.unique())
 
 
 def _moved(flat: Tensor, axis: int, step: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
+from reluctant.theory.entries import Entries
 from reluctant.theory.errors import UnsupportedOperation
 
 
@@ -49,7 +50,7 @@ class Static:
         trained: True if it depends on a parameter.
         name: Parameter's name, or the name of the operation that made it.
         parameter: Identity of the parameter whose entries it holds; None if it was computed.
-        entries: For every entry its index in the flattened parameter.
+        entries: Where they stand in the flattened parameter.
         node: Name of the graph's node that holds it.
     """
 
@@ -57,17 +58,17 @@ class Static:
     trained: bool = False
     name: str = ""
     parameter: int | None = None
-    entries: Tensor | None = None
+    entries: Entries | None = None
     node: str = ""
 
     def view(self, move: Callable[[Tensor], Tensor]) -> Static:
         """Return the same entries in another arrangement."""
-        entries = None if self.entries is None else move(self.entries)
+        entries = None if self.entries is None else self.entries.moved(move)
         return replace(self, value=lambda: move(self.value()), entries=entries)
 
     def repeats(self, axis: int) -> bool:
         """Tell whether an axis repeats the same entries of a parameter, as an expanded one does."""
-        return self.entries is not None and not differs(self.entries.movedim(axis, 0))
+        return self.entries is not None and self.entries.repeat_along(axis)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
+from reluctant.theory.entries import Entries
 from reluctant.theory.errors import InputError, UnsupportedOperation
 from reluctant.theory.lowered import (
     Call,
@@ -137,15 +138,12 @@ class Lowering:
         value = static.value()
         entries, parameter = static.entries, static.parameter
         if entries is None or parameter is None:
-            entries, parameter = (
-                torch.arange(value.numel()).reshape(value.shape),
-                -1 - len(self.weights),
-            )
+            entries, parameter = Entries.whole(value.shape), -1 - len(self.weights)
             self.notes.append(
                 f"{static.name} is computed from parameters; its entries are taken as the weights"
             )
         for k, known in enumerate(self.weights):
-            if known.parameter == parameter and torch.equal(known.entries, entries):
+            if known.parameter == parameter and known.entries.are(entries):
                 return k
         self.weights.append(
             Weight(static.name, tuple(value.shape), entries, parameter, static.value)
@@ -207,7 +205,7 @@ class Lowering:
                 seen.add(i)
                 todo.extend(self.nodes[i].operands)
         used = {n.weight for i in seen if isinstance(n := self.nodes[i], Weighted)}
-        return sum(self.weights[k].entries.numel() for k in used)
+        return sum(self.weights[k].size for k in used)
 
     def path(self, call: Call, argument: Any) -> Path:
         """Return an argument that must carry paths."""

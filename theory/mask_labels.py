@@ -175,7 +175,7 @@ class MaskReader:
             lead = [1] * (len(shape) + 1 - labels.ndim)
             found.append(labels.reshape(fields, *lead, *labels.shape[1:]).expand(fields, *shape))
         tag = _number([str(node.target), *others])
-        return in_order(torch.stack(found, 1), self.sizes, tag, vanishes=False)
+        return in_order(torch.stack(found, 1), tag, vanishes=False)
 
     def _one(self, node: fx.Node, value: Tensor, rank: int) -> Tensor:
         if value.ndim <= rank:
@@ -225,10 +225,13 @@ def won(candidates: Tensor, sizes: Sequence[int], *, ordered: bool) -> Tensor:
         ordered: Whether the first of several winners is told apart; else there are no ties, or
             they are shared.
     """
-    together = in_order if ordered else in_any_order
-    field = together(candidates, sizes, 11, vanishes=False)
+    field = (
+        in_order(candidates, 11, vanishes=False)
+        if ordered
+        else in_any_order(candidates, sizes, 11, vanishes=False)
+    )
     pairs = torch.stack([candidates, field[:, None].expand_as(candidates)], 1)
-    return in_order(pairs, sizes, 12, vanishes=False)
+    return in_order(pairs, 12, vanishes=False)
 
 
 def _number(words: Sequence[str]) -> int:

@@ -64,7 +64,8 @@ class Meter(TorchDispatchMode):
         self.products += products
         result = func(*args, **kwargs)
         for tensor in _tensors(result):
-            self._hold(tensor)
+            if not tensor.is_meta:
+                self._hold(tensor)
         return result
 
     def _hold(self, tensor: Tensor) -> None:
@@ -112,6 +113,8 @@ def _foreseen(func: Any, args: Any, kwargs: Any) -> tuple[float, int]:
     is there already, and taken for 0.
     """
     args, kwargs = tree_map_only(Tensor, _hollow, (args, kwargs))
+    if str(kwargs.get("device")) == "meta":
+        return 0.0, 0
     if "device" in kwargs:
         kwargs["device"] = "meta"
     try:

@@ -157,18 +157,12 @@ class FieldTrial:
     def parameters(self) -> dict[int, Tensor]:
         """Return residues in place of the weights, flat, by the identity of their parameter."""
         _ = self.x  # drawn first, always
-        used: dict[int, int] = {}
-        for weight in self.net.weights:
-            size = int(weight.entries.max()) + 1 if weight.entries.numel() else 0
-            used[weight.parameter] = max(size, used.get(weight.parameter, 0))
-        for parameter in self.net.module.parameters():
-            if id(parameter) in used:
-                used[id(parameter)] = parameter.numel()
+        used = {weight.parameter: weight.entries.total for weight in self.net.weights}
         return {k: self.over.draw((size,), self._own) for k, size in used.items()}
 
     def weights_of(self, parameters: Mapping[int, Tensor]) -> list[Tensor]:
-        """Return parameters as the network's weight tensors."""
-        return [parameters[w.parameter][w.entries] for w in self.net.weights]
+        """Return parameters as the network's weight tensors, views of them where these are."""
+        return [w.entries.of(parameters[w.parameter]) for w in self.net.weights]
 
     @cached_property
     def weights(self) -> list[Tensor]:

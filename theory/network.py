@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,9 @@ from reluctant.theory.operators import Bias
 if TYPE_CHECKING:
     from reluctant.theory.replay import Program
 
+Found = TypeVar("Found")
+About = TypeVarTuple("About")
+
 
 def _same(t: Tensor) -> Tensor:
     return t
@@ -50,6 +53,7 @@ class PathNetwork:
         program: The exported graph, which computes the gates.
         module: The module that was read.
         notes: What a reader of results must know, such as constants held fixed.
+        known: What was found of its structure so far, see :meth:`once`.
     """
 
     nodes: tuple[Node, ...]
@@ -59,6 +63,7 @@ class PathNetwork:
     program: Program
     module: nn.Module
     notes: tuple[str, ...] = ()
+    known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
     _live: tuple[int, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +106,19 @@ class PathNetwork:
         """Return the shape of one example."""
         return tuple(self.program.example_shape[1:])
 
+    def once(self, find: Callable[[PathNetwork, *About], Found], *about: *About) -> Found:
+        """Return what a function finds of the structure, found once and kept as long as the network.
+
+        Args:
+            find: Function of the network. It may depend on nodes and layers of gates, not on weights.
+            about: What else it takes, with a hash.
+        """
+        key = (find, *about)
+        if key not in self.known:
+            self.known[key] = find(self, *about)
+        found: Found = self.known[key]
+        return found
+
     def ancestors(self, starts: Iterable[int]) -> set[int]:
         """Return the nodes on paths into the given nodes, themselves included."""
         todo, seen = list(starts), set()
@@ -114,6 +132,10 @@ class PathNetwork:
     def weight_values(self, dtype: torch.dtype = torch.float64) -> list[Tensor]:
         """Return the module's current weights, detached, in the given type."""
         return [w.value().detach().to(dtype) for w in self.weights]
+
+    def weight_sizes(self) -> list[Tensor]:
+        """Return the absolute values of the module's current weights, in float64."""
+        return [w.absolute() for w in self.weights]
 
     def at(self, x: Tensor) -> PathNetwork:
         """Return this network read at the shape, type and device of x.
@@ -129,9 +151,10 @@ class PathNetwork:
             program.device,
         ):
             return self
+        from reluctant.theory.likeness import remember
         from reluctant.theory.tracing import trace
 
-        return trace(self.module, x)  # pyright: ignore[reportReturnType]
+        return remember(trace(self.module, x), self)
 
     def gates(self, x: Tensor) -> list[Tensor]:
         r"""Run the module's own arithmetic on x and record every gate layer.

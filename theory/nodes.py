@@ -7,12 +7,14 @@ trained weights, ``Reindex`` moves entries, ``Sum`` adds them, ``Scale`` multipl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from reluctant.theory.entries import Entries
 from reluctant.theory.operators import Operator
 
 Gates = Sequence[Tensor]
@@ -171,13 +173,22 @@ class Weight:
     Attributes:
         name: Parameter's name in the module, of the first alias.
         shape: Shape in which it is used.
-        entries: For every entry in that shape, its index in the flattened parameter.
+        entries: Where its entries stand in the flattened parameter.
         parameter: Identity of the parameter: equal for all uses of one tensor.
         value: Function that gives the current weights in that shape.
     """
 
     name: str
     shape: tuple[int, ...]
-    entries: Tensor
+    entries: Entries
     parameter: int
     value: Callable[[], Tensor]
+
+    @property
+    def size(self) -> int:
+        """Return the number of entries."""
+        return math.prod(self.shape)
+
+    def absolute(self) -> Tensor:
+        """Return the absolute values of the present weights, in float64: one copy of them."""
+        return self.value().detach().to(torch.float64, copy=True).abs_()

@@ -175,7 +175,7 @@ def paths(
         (w.name, entry): value
         for w in net.weights
         for entry, value in zip(
-            w.entries.flatten().tolist(),
+            w.entries.listed().flatten().tolist(),
             w.value().detach().double().flatten().tolist(),
             strict=True,
         )
@@ -232,8 +232,8 @@ def _arrive(
 
 def _weigh(net: PathNetwork, node: Weighted, operands: list[list[_Bunch]], n: int) -> list[_Bunch]:
     weight = net.weights[node.weight]
-    numbers = torch.arange(1, weight.entries.numel() + 1, dtype=torch.float64).reshape(weight.shape)
-    entries = weight.entries.flatten().tolist()
+    numbers = torch.arange(1, weight.size + 1, dtype=torch.float64).reshape(weight.shape)
+    entries = weight.entries.listed().flatten().tolist()
     if not operands:
         used = node.operator.apply(None, numbers).flatten().long().tolist()
         return [

@@ -203,8 +203,10 @@ class ResidueNetwork:
             found: Sequence[Tensor | None] = torch.autograd.grad(
                 output, leaves, along, allow_unused=True
             )
-        zeros = [torch.zeros_like(t) for t in leaves]
-        grads = [z if g is None else self.over.reduce(g) for g, z in zip(found, zeros, strict=True)]
+        grads = [
+            torch.zeros_like(t) if g is None else self.over.reduce(g)
+            for g, t in zip(found, leaves, strict=True)
+        ]
         return grads[0], grads[1 : 1 + len(weights)], grads[1 + len(weights) :]
 
     def reduce(self, t: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def _sizes(net: PathNetwork, x: Tensor, gates: Gates, node: int) -> Tensor:
     return net.forward(
         x.double().abs(),
         [g.double().abs() for g in gates],
-        [w.abs() for w in net.weight_values()],
+        net.weight_sizes(),
         constant=torch.abs,
         magnitudes=True,
         output=node,

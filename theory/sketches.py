@@ -289,12 +289,10 @@ class RandomValues:
                 found[k] = self._x.new_zeros(()).expand(networks, *weight.shape)
                 continue
             if weight.parameter not in signs:
-                users = [w.entries for w in self.net.weights if w.parameter == weight.parameter]
-                size = 1 + max(int(t.max()) for t in users)
-                bits = torch.randint(0, 2, (networks, size), generator=self._generator)
+                size = (networks, weight.entries.total)
+                bits = torch.randint(0, 2, size, generator=self._generator)
                 signs[weight.parameter] = (2 * bits - 1).to(self._x)
-            drawn = signs[weight.parameter][:, weight.entries.flatten().to(self._x.device)]
-            found[k] = self._sigma[k] * drawn.reshape(networks, *weight.shape)
+            found[k] = self._sigma[k] * weight.entries.of(signs[weight.parameter])
         return found
 
     def _of_networks(self, drawn: Mapping[int, Tensor], magnitudes: bool = False) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.theory.costs import Cost
+from reluctant.theory.likeness import remember
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.rounding import undecided_gates
 from reluctant.theory.tracing import trace
@@ -183,6 +184,7 @@ class Trial:
         error_probability: Largest chance to refute a true claim here: all that a verdict may have,
             or a trial's share of it (:func:`error_share`).
         choices: What was drawn to build the module; empty if nobody drew it.
+        like: A network of which something is known, perhaps of the same structure.
     """
 
     module: nn.Module
@@ -194,11 +196,13 @@ class Trial:
     limit: Cost = LIMIT
     error_probability: float = ERROR_PROBABILITY
     choices: tuple[Any, ...] = ()
+    like: PathNetwork | None = None
 
     @cached_property
     def net(self) -> PathNetwork:
         """Return the module read at the inputs."""
-        return trace(self.module, self.x)
+        net = trace(self.module, self.x)
+        return net if self.like is None else remember(net, self.like)
 
     @cached_property
     def gates(self) -> list[Tensor]:

@@ -123,7 +123,7 @@ def _residual_shape(net: PathNetwork) -> CountedShape | None:
     depth, rest = divmod(len(layers), len(skips) + 2)
     if len(widths) != 1 or rest or len(plain) != len(skips):
         return None
-    if any(_loses_paths(net, i) for i in net.value_nodes):
+    if any(loses_paths(net, i) for i in net.value_nodes):
         return None
     for skip in skips:
         around = net.ancestors([skip.around])
@@ -147,7 +147,7 @@ def _pooled_shape(net: PathNetwork) -> CountedShape | None:
     while not isinstance(net.nodes[i], Input):
         node = net.nodes[i]
         others = [k for k in node.operands if not _is_bias(net, k)]
-        if len(others) != 1 or _loses_paths(net, i):
+        if len(others) != 1 or loses_paths(net, i):
             return None
         if isinstance(node, Weighted):
             operator = node.operator
@@ -189,7 +189,7 @@ def _sees_all(net: PathNetwork, operator: Convolution) -> bool:
     )
 
 
-def _loses_paths(net: PathNetwork, i: int) -> bool:
+def loses_paths(net: PathNetwork, i: int) -> bool:
     """Tell whether a node brings in zeros, or chooses by a maximum."""
     node = net.nodes[i]
     if isinstance(node, Reindex):
@@ -253,6 +253,10 @@ class Skip:
 
 def identity_skips(net: PathNetwork) -> tuple[Skip, ...]:
     """Return the sums of two paths where one is an unweighted detour around the other."""
+    return net.once(_identity_skips)
+
+
+def _identity_skips(net: PathNetwork) -> tuple[Skip, ...]:
     found = []
     for i in net.value_nodes:
         node = net.nodes[i]

@@ -229,9 +229,9 @@ def _entry_names(net: PathNetwork) -> dict[Entry, str]:
     for weight in net.weights:
         node = on_paths.get(weight.name)
         letter = "u" if node is None else "b" if isinstance(node.operator, Bias) else "w"
-        places = torch.arange(weight.entries.numel()).reshape(weight.shape)
+        places = torch.arange(weight.size).reshape(weight.shape)
         for entry, place in zip(
-            weight.entries.flatten().tolist(), places.flatten().tolist(), strict=True
+            weight.entries.listed().flatten().tolist(), places.flatten().tolist(), strict=True
         ):
             index = "".join(str(int(i) + 1) for i in _unravel(place, weight.shape))
             named.setdefault(

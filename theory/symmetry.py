@@ -10,38 +10,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reluctant.theory.labels import (
-    bits,
-    closing_axes,
-    closing_step,
-    in_order,
-    mixed,
-    of_constants,
-    of_data,
-    offsets_of,
-    periods_of,
-    scaled,
-    steps_of,
-    sum_of,
-    tagged,
-)
-from reluctant.theory.mask_labels import CannotLabel, MaskReader, won
+from reluctant.theory.breaks import NAME, Breaks
+from reluctant.theory.labels import of_data, offsets_of, periods_of, steps_of
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.nodes import Constant, Gate, Input, Reindex, Scale, Sum, Weighted
-from reluctant.theory.operators import Bias, Convolution, Dense, row_groups
+from reluctant.theory.shift_walk import Walk
 from reluctant.theory.verdicts import Unmet
-from reluctant.theory.windows import sliding
-
-NAME = "shift invariant"
-_LARGEST = 1 << 24  # integers held while a sum of sums is spread out
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,237 +85,67 @@ def shift_symmetry(net: PathNetwork, *, ordered: Collection[int] = ()) -> ShiftS
         The shifts, or the operation that breaks the symmetry, with the reason.
 
     Cost:
-        A few passes of 64-bit integers over the activations of one example, all of them held; a
-        window costs one pass a tap.
+        A few passes of 64-bit integers over the activations of one example, those still to be read
+        held; a window costs one pass a tap. It is found once for all networks of one structure.
     """
-    found = _analysed(net, frozenset(ordered))
-    return found if isinstance(found, ShiftSymmetry) else found[0]
+    found = net.once(_found, frozenset(ordered))
+    return asymmetries(net, ordered=ordered)[0] if found is None else found
 
 
-def asymmetries(net: PathNetwork) -> tuple[Unmet, ...]:
+def asymmetries(net: PathNetwork, *, ordered: Collection[int] = ()) -> tuple[Unmet, ...]:
     """Return every operation that breaks shift symmetry though what it reads has it.
+
+    A window of weights or of a pool that meets zeros or an edge is named, and taken, in what
+    follows, for one that goes round. What comes after another operation that breaks the symmetry is
+    not judged.
 
     Args:
         net: Network.
+        ordered: As for :func:`shift_symmetry`.
 
     Returns:
-        None of them if some shifts leave the output as it is. What comes after a broken tensor is
-        not judged: circular padding of the first layer can bring another operation to light.
+        None of them if some shifts leave the output as it is.
     """
-    found = _analysed(net, frozenset())
-    return () if isinstance(found, ShiftSymmetry) else found
+    if net.once(_found, frozenset(ordered)) is not None:
+        return ()
+    return net.once(_broken, frozenset(ordered))
 
 
-@lru_cache(maxsize=2)  # a trial asks several times about the network it is on
-def _analysed(net: PathNetwork, ordered: frozenset[int]) -> ShiftSymmetry | tuple[Unmet, ...]:
+def _found(net: PathNetwork, ordered: frozenset[int]) -> ShiftSymmetry | None:
     sizes = net.input_shape[1:]
-    if not sizes or max(sizes) == 1:
-        why = f"data of shape {net.input_shape} have no positions that could be shifted"
-        return (Unmet(NAME, why, "the data"),)
-    walk = _Walk(net, sizes, ordered)
-    walk.run()
+    if not _has_positions(sizes):
+        return None
+    walk = Walk(net, sizes, ordered)
+    follows = tuple(i for i in walk if _follows(walk, i))
     steps = steps_of(walk.labels[net.output], sizes)
-    blamed = dict.fromkeys(
-        unmet
-        for axis, (step, size) in enumerate(zip(steps, sizes, strict=True))
-        if step == size > 1
-        for unmet in walk.blamed(axis)
-    )
-    if blamed:
-        return tuple(blamed)
-    follows = tuple(i for i in sorted(walk.labels) if walk.follows(i))
+    if any(step == size > 1 for step, size in zip(steps, sizes, strict=True)):
+        return None
     return ShiftSymmetry(tuple(sizes), steps, follows)
 
 
-class _Walk:
-    def __init__(self, net: PathNetwork, sizes: Sequence[int], ordered: Collection[int]) -> None:
-        self.net, self.sizes, self.ordered = net, sizes, ordered
-        self.reader = MaskReader(net, sizes)
-        self.labels: dict[int, Tensor] = {}
-        self.unread: dict[int, str] = {}
-        self.closing: dict[int, tuple[bool, ...]] = {}
+def _broken(net: PathNetwork, ordered: frozenset[int]) -> tuple[Unmet, ...]:
+    sizes = net.input_shape[1:]
+    if not _has_positions(sizes):
+        why = f"data of shape {net.input_shape} have no positions that could be shifted"
+        return (Unmet(NAME, why, "the data"),)
+    return tuple(dict.fromkeys(Breaks(net, sizes, ordered)))
 
-    def run(self) -> None:
-        """Label the nodes of the paths, and those that their gates are made from."""
-        needed, todo = set(), [self.net.output]
-        while todo:
-            i = todo.pop()
-            if i not in needed:
-                needed.add(i)
-                todo.extend((*self.net.nodes[i].operands, *self.makers(i)))
-        for i in sorted(needed):
-            self.labels[i] = self.label(i)
 
-    def makers(self, i: int) -> tuple[int, ...]:
-        """Return the nodes from which the gates of a node are made outside the paths."""
-        node = self.net.nodes[i]
-        if not isinstance(node, Gate) or self.net.gate_layers[node.gate].kind != "mask":
-            return ()
-        return tuple(
-            k for k in self.reader.inputs(self.net.gate_layers[node.gate].made_by) if k < i
-        )
+def _has_positions(sizes: Sequence[int]) -> bool:
+    return math.prod(sizes) > 1
 
-    def label(self, i: int) -> Tensor:
-        """Label one node."""
-        node = self.net.nodes[i]
-        operands = [self.labels[k] for k in node.operands]
-        if isinstance(node, Input):
-            return of_data(node.shape)
-        if isinstance(node, Constant):
-            return of_constants(node.value.expand(node.shape), len(self.sizes))
-        if isinstance(node, Weighted):
-            return self.weighted(i, node, operands)
-        if isinstance(node, Reindex):
-            return node.move(operands)
-        if isinstance(node, Scale):
-            return scaled(operands[0], node.factor)
-        if isinstance(node, Sum):
-            return sum_of(self.terms(i) if node.axes else torch.stack(operands, 1), self.sizes)
-        assert isinstance(node, Gate)
-        return self.gated(i, node, operands[0])
 
-    def terms(self, i: int) -> Tensor:
-        r"""Return the labels of which a node is the sum, sums of sums spread out.
-
-        Returns:
-            Labels, shape (fields, term, \*shape).
-        """
-        node = self.net.nodes[i]
-        if isinstance(node, Sum):
-            found = torch.cat([self.terms(k) for k in node.operands], 1)
-            dims = [a + 2 for a in node.axes]
-            found = found.movedim(dims, list(range(2, 2 + len(dims)))).flatten(1, 1 + len(dims))
-        elif isinstance(node, Scale):
-            found = scaled(self.terms(node.operands[0]), node.factor)
-        elif isinstance(node, Reindex) and len(node.operands) == 1:
-            below = self.terms(node.operands[0])
-            moved = node.move([below.flatten(0, 1)])
-            found = moved.reshape(*below.shape[:2], *moved.shape[1:])
-        else:
-            return self.labels[i][:, None]
-        if found.numel() > _LARGEST and i in self.labels:
-            return self.labels[i][:, None]
-        return found
-
-    def weighted(self, i: int, node: Weighted, operands: list[Tensor]) -> Tensor:
-        operator = node.operator
-        rows = torch.arange(operator.rows)[:, None]
-        if isinstance(operator, Bias):
-            kind = mixed(8, node.weight, rows).expand(-1, math.prod(operator.positions))
-            return operator.join(
-                torch.cat([kind[None], kind.new_zeros(2 * len(self.sizes), *kind.shape)])
-            )
-        if not isinstance(operator, Dense | Convolution):
-            self.unread[i] = f"is a {type(operator).__name__}, whose positions cannot be followed"
-            return self.unknown(i)
-        t = in_order(
-            operator.split(operands[0]).movedim(2, 1), self.sizes
-        )  # (fields, group, *position)
-        if isinstance(operator, Convolution):
-            taps, strides, dilations, before, _ = zip(*operator.axes, strict=True)
-            windows = sliding(t.shape[2:], taps, strides, before, dilations, operator.positions)
-            t = in_order(windows.gather(t), self.sizes)
-        t = t.flatten(2) if t.ndim > 2 else t[..., None]
-        return operator.join(tagged(t[:, row_groups(operator)], 9, node.weight, rows))
-
-    def gated(self, i: int, node: Gate, value: Tensor) -> Tensor:
-        layer, ordered = self.net.gate_layers[node.gate], node.gate in self.ordered
-        if layer.is_step:
-            return tagged(value, 10, bits(layer.low()))
-        if layer.kind == "max":
-            gates = won(value, self.sizes, ordered=ordered and layer.ties == "first")
-        else:
-            try:
-                found = self.reader.labels(layer.made_by, self.labels, ordered=ordered)
-                gates = found.expand_as(value)
-            except CannotLabel as error:
-                self.unread[i] = f"multiplies by gates that cannot be read: {error}"
-                return self.unknown(i)
-        product = in_order(torch.stack([value, gates], 1), self.sizes, 13)
-        return torch.where(value[0] == 0, 0, product)
-
-    def unknown(self, i: int) -> Tensor:
-        """Label entries about which nothing is known."""
-        shape = self.net.nodes[i].shape
-        kind = mixed(14, i, torch.arange(math.prod(shape)).reshape(1, *shape))
-        periods = torch.tensor(self.sizes).reshape(-1, *[1] * len(shape)).expand(-1, *shape)
-        return torch.cat([kind, torch.zeros_like(periods), periods - 1])
-
-    def follows(self, i: int) -> bool:
-        """Tell whether a tensor shifts as the data does, along its last axes."""
-        shape, axes = self.net.nodes[i].shape, len(self.sizes)
-        if tuple(shape[-axes:]) != tuple(self.sizes) or i in self.unread:
-            return False
-        labels, places = self.labels[i], offsets_of(of_data((1, *self.sizes)))[:, 0]
-        whole = torch.tensor(self.sizes).reshape(-1, *[1] * len(shape))
-        ahead = (
-            offsets_of(labels) - places.reshape(axes, *[1] * (len(shape) - axes), *self.sizes)
-        ) % whole
-        kinds, ahead = labels[0].flatten(-axes), ahead.flatten(-axes)
-        alike = (kinds == kinds[..., :1]).all() & (ahead == ahead[..., :1]).all()
-        return bool(alike) and bool((periods_of(labels) == whole).all())
-
-    def breaks(self, i: int, axis: int) -> bool:
-        """Tell whether shifts no longer permute the entries of a tensor."""
-        if i not in self.closing:
-            self.closing[i] = closing_axes(self.labels[i], self.sizes)
-        return self.sizes[axis] > 1 and not self.closing[i][axis]
-
-    def blamed(self, axis: int) -> Iterator[Unmet]:
-        """Yield the operations that break the symmetry though what they read has it."""
-        i = self.net.output
-        if not self.breaks(i, axis):
-            why = f"the output keeps its positions: nothing pools over them after {self.called(i)}"
-            yield Unmet(NAME, why, self.net.nodes[i].place)
-            return
-        todo, seen = [(i, "")], {i}
-        while todo:
-            i, through = todo.pop()
-            node = self.net.nodes[i]
-            gates = f"the gates of {node.name} come from a feature network in which "
-            before = [(k, through) for k in node.operands] + [(k, gates) for k in self.makers(i)]
-            broken = [(k, way) for k, way in before if self.breaks(k, axis)]
-            if not broken:
-                yield Unmet(NAME, f"{through}{self.called(i)} {self.why(i, axis)}", node.place)
-            todo += [(k, way) for k, way in reversed(broken) if k not in seen]
-            seen.update(k for k, _ in broken)
-
-    def called(self, i: int) -> str:
-        """Return the name of a layer as its module has it, or else that of the node."""
-        node = self.net.nodes[i]
-        if isinstance(node, Weighted):
-            name = self.net.weights[node.weight].name.removesuffix(".weight").removesuffix(".bias")
-            return f"layer {name}" if name.isdigit() else name
-        return node.name
-
-    def why(self, i: int, axis: int) -> str:
-        """Say how an operation breaks the symmetry."""
-        node, size = self.net.nodes[i], self.sizes[axis]
-        if i in self.unread:
-            return self.unread[i]
-        what = "with zeros" if isinstance(node, Weighted) else "at the edge"
-        zeros = f"pads {what}, so that outputs there see fewer inputs than others; pad circularly"
-        reads = [self.labels[k] for k in node.operands]
-        if any(bool((labels[0] == 0).any()) for labels in reads):
-            return zeros
-        if isinstance(node, Weighted):
-            if isinstance(node.operator, Convolution) and any(
-                a[3] or a[4] for a in node.operator.axes
-            ):
-                return zeros
-            stride = max((a[1] for a in node.operator.axes), default=1)
-            total = stride * max(closing_step(labels, axis, size) for labels in reads)
-            if stride > 1 and (total >= size or size % total):
-                return f"makes the total stride {total}, which leaves no shift of {size} positions"
-            if math.prod(node.operator.positions) == 1:
-                return "mixes positions: the network flattens instead of pooling"
-            return "has windows that stop at the edge, so that fewer outputs see it; pad circularly"
-        if isinstance(node, Reindex):
-            return "keeps some positions and drops others"
-        if isinstance(node, Scale):
-            return "multiplies different positions by different constants"
-        if isinstance(node, Gate):
-            return "multiplies by gates that shift with the data what does not shift with it"
-        if isinstance(node, Sum) and node.axes:
-            return "pools over windows that stop at the edge, or that do not divide the positions"
-        return "adds what differs from position to position, or branches that shift differently"
+def _follows(walk: Walk, i: int) -> bool:
+    """Tell whether a tensor shifts as the data does, along its last axes."""
+    shape, axes = walk.net.nodes[i].shape, len(walk.sizes)
+    if tuple(shape[-axes:]) != tuple(walk.sizes) or i in walk.unread:
+        return False
+    labels, places = walk.labels[i], offsets_of(of_data((1, *walk.sizes)))[:, 0]
+    kinds = labels[0].flatten(-axes)
+    if not bool((kinds == kinds[..., :1]).all()):
+        return False
+    whole = torch.tensor(walk.sizes).reshape(-1, *[1] * len(shape))
+    spread = places.reshape(axes, *[1] * (len(shape) - axes), *walk.sizes)
+    ahead = ((offsets_of(labels) - spread) % whole).flatten(-axes)
+    alike = bool((ahead == ahead[..., :1]).all())
+    return alike and bool((periods_of(labels) == whole).all())

@@ -178,10 +178,6 @@ def value_gradients(
         One backward pass an example and output.
     """
     sizes = parameter_sizes(net)
-    offset, start = {}, 0
-    for parameter, size in sizes.items():
-        offset[parameter] = start
-        start += size
     variables = [w.detach().double().requires_grad_() for w in weights]
     rows = []
     for i in range(x.shape[0]):
@@ -193,14 +189,13 @@ def value_gradients(
         ).flatten()
         line = []
         for value in output:
-            total = torch.zeros(start, dtype=torch.float64)
+            total = torch.zeros(sum(sizes.values()), dtype=torch.float64)
+            parts = dict(zip(sizes, total.split(list(sizes.values())), strict=True))
             if value.requires_grad:
                 found = torch.autograd.grad(value, variables, retain_graph=True, allow_unused=True)
                 for weight, g in zip(net.weights, found, strict=True):
                     if g is not None:
-                        total.index_add_(
-                            0, weight.entries.flatten() + offset[weight.parameter], g.flatten()
-                        )
+                        weight.entries.add(parts[weight.parameter], g)
             line.append(total)
         rows.append(torch.stack(line))
     return torch.stack(rows)
@@ -208,10 +203,7 @@ def value_gradients(
 
 def parameter_sizes(net: PathNetwork) -> dict[int, int]:
     """Return the number of entries of each parameter, by identity, in order of first use."""
-    sizes: dict[int, int] = {}
-    for weight in net.weights:
-        sizes[weight.parameter] = max(sizes.get(weight.parameter, 0), int(weight.entries.max()) + 1)
-    return sizes
+    return {weight.parameter: weight.entries.total for weight in net.weights}
 
 
 def value_kernel(

@@ -21,6 +21,7 @@ from reluctant.theory import (
     rules_weights,  # noqa: F401
     rules_writes,  # noqa: F401
 )
+from reluctant.theory.entries import Entries
 from reluctant.theory.errors import InputError, ReluctantError, UnsupportedOperation
 from reluctant.theory.exporting import EXPORT, export, output_of
 from reluctant.theory.inputs import check_example, check_module, run_once
@@ -241,7 +242,7 @@ def _bind(
         target = str(spec.target)
         if spec.kind is InputKind.PARAMETER:
             tensor: Tensor = whole(module).get_parameter(target)
-            entries = torch.arange(tensor.numel()).reshape(tensor.shape)
+            entries = Entries.whole(tensor.shape)
             known = Static(lambda t=tensor: t, True, first_name[id(tensor)], id(tensor), entries)  # type: ignore[misc]
             bindings[name] = lambda t=tensor: t  # type: ignore[misc]
         else:
@@ -345,8 +346,7 @@ def _check_reading(
 ) -> None:
     """Raise unless the paths add up to the module's own output, up to rounding."""
     run = net.program.run(example)
-    weights = net.weight_values()
-    ours = net.forward(example.double(), run.gates, weights)
+    ours = net.forward(example.double(), run.gates, net.weight_values())
     bound = output_bound(net, example, run.gates, dtype=example.dtype)
     error = (ours - eager.double()).abs()
     if not bool((error <= bound).all()):

@@ -70,12 +70,12 @@ def forward_underflow(
         Two forward passes.
     """
     x, n = x.detach().double().abs(), x.shape[0]
-    values = net.weight_values() if weights is None else weights
-    weights = [w.detach().double().abs() for w in values]
     target = net.output if output is None else output
     sizes: dict[int, Tensor] = {}
     reach: dict[int, Tensor] = {}
-    for i in sorted(net.ancestors([target])):
+    order = sorted(net.ancestors([target]))
+    last_use = {k: i for i in order for k in net.nodes[i].operands}
+    for i in order:
         node = net.nodes[i]
         a, r = [sizes[k] for k in node.operands], [reach[k] for k in node.operands]
         if isinstance(node, Input):
@@ -84,22 +84,27 @@ def forward_underflow(
             a_out = node.magnitude.abs().to(x).expand(n, *node.shape)
             r_out = torch.full_like(a_out, _STEPS)
         elif isinstance(node, Weighted):
-            weight, products = weights[node.weight], node.operator.fan_in
+            k, products = node.weight, node.operator.fan_in
+            given = None if weights is None else weights[k].detach().double().abs()
+            weight = net.weights[k].absolute() if given is None else given
             a_out = node.operator.apply(a[0] if a else None, weight)
             a_out = a_out.expand(n, *a_out.shape[1:])
             r_out = node.operator.apply(r[0], weight) + products if r else torch.zeros_like(a_out)
         elif isinstance(node, Reindex):
             a_out, r_out = node.move(a), node.move(r)
         elif isinstance(node, Scale | Gate):
-            held = node.factor if isinstance(node, Scale) else gates[node.gate]
+            factor = node.factor if isinstance(node, Scale) else gates[node.gate]
             steps = _STEPS if isinstance(node, Scale) else 2
-            factor = held.detach().to(x).abs()
+            factor = factor.detach().to(x).abs()
             a_out, r_out = a[0] * factor, r[0] * factor + steps * (1.0 + a[0])
         else:
             dims = [axis + 1 for axis in node.axes]  # type: ignore[attr-defined]
             a_out, r_out = (torch.stack(list(parts)).sum(0) for parts in (a, r))
             a_out, r_out = (t.sum(dims) if dims else t for t in (a_out, r_out))
         sizes[i], reach[i] = a_out, r_out
+        for k in set(node.operands):
+            if last_use[k] == i:
+                del sizes[k], reach[k]
     return _finite_or_infinite(reach[target]) * smallest(dtype)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reluctant.theory.entries import Entries
 from reluctant.theory.images import Image, Origin, images, origins
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Gate, Reindex, Scale, Sum, Weighted
@@ -229,5 +230,7 @@ def _in_rows(net: PathNetwork, k: int) -> Tensor:
     return value.reshape(-1, 1) if value.ndim < 2 else value.flatten(1)
 
 
-def _store(parameter: nn.Parameter, entries: Tensor, values: Tensor) -> None:
-    parameter.view(-1)[entries.flatten()] = values.reshape(-1).to(parameter.dtype)
+def _store(parameter: nn.Parameter, entries: Entries, values: Tensor) -> None:
+    flat = parameter.detach().flatten()  # a copy where the parameter is held in another order
+    entries.put(flat, values)
+    parameter.copy_(flat.reshape(parameter.shape))

@@ -33,7 +33,7 @@ def _basis(shape: Sequence[int]) -> Tensor:
 def weighted_edges(net: PathNetwork, node: Weighted) -> list[tuple[int | None, int, Entry]]:
     """Return (entry of the operand, entry of the node, weight): the operator on a basis."""
     weight = net.weights[node.weight]
-    entries = weight.entries.flatten().tolist()
+    entries = weight.entries.listed().flatten().tolist()
     edges: list[tuple[int | None, int, Entry]] = []
     for k, weights in enumerate(_basis(weight.shape)):
         if node.operands:
