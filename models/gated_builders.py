@@ -186,7 +186,7 @@ def make_dlgn_vt(
         InputError: As :class:`ValueTensor` and :class:`GatedNetwork` do.
 
     Cost:
-        One product with the tensor, (n, w₁ ⋯ w_{d−1}) by (w₁ ⋯ w_{d−1}, outputs).
+        n times the entries of the tensor, outputs · w₁ ⋯ w_{d−1}, in time and memory.
 
     Source:
         The DLGN-VT of dlgn's follow-ups. How gates are made and where V starts was chosen here.

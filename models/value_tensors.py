@@ -59,16 +59,18 @@ class ValueTensor(Architecture):
         values = weights[0].sum(1)  # (unit of layer 1)
         for weight in weights[1:]:
             values = values.unsqueeze(-1) * weight.T  # (unit of layer 1, …, unit of layer l)
-        self.output = nn.Linear(products, outputs, bias=False, device="meta")
-        self.output.weight = nn.Parameter(values.reshape(products, outputs).T.contiguous())
+        self.values = nn.Linear(1, outputs * products, bias=False, device="meta")
+        self.values.weight = nn.Parameter(values.reshape(products, outputs).T.reshape(-1, 1))
+        self.output = nn.Identity()
 
     def features(self, x: Tensor, activation: Activation) -> Tensor:
-        """Return the products of one gate a layer, (n, w₁ ⋯ w_{d−1})."""
-        z = x.new_ones(x.shape[0], 1)
-        for layer, (width,) in enumerate(self.gate_shapes):
+        """Return the outputs, (n, outputs): V, contracted with the gates of one layer at a time."""
+        z = self.values(x.new_ones(x.shape[0], 1))
+        for layer, (width,) in reversed(list(enumerate(self.gate_shapes))):
             gates = activation(layer, x.new_ones(x.shape[0], width))
-            z = (z.unsqueeze(2) * gates.unsqueeze(1)).flatten(1)
-        return z
+            z = (z.unflatten(1, (-1, width)) * gates.unsqueeze(1)).sum(2)
+        output: Tensor = z
+        return output
 
     def shallow_maps(self, bias: bool, dtype: torch.dtype | None) -> list[nn.Module]:
         """Make one dense map from the flattened input to each layer of gates."""

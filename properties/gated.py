@@ -102,6 +102,23 @@ def _undecided(trial: Trial, source: int, q: Tensor, x: Tensor) -> tuple[Tensor,
     return q.abs() <= bound, EvidenceKind.ROUNDING
 
 
+def _repeated(t: Tensor, gates: Tensor, name: str) -> Tensor:
+    """Repeat what belongs to pre-activations along the axes that their gates have more of.
+
+    Raises:
+        CannotTry: If the gates have other axes than the last ones of the pre-activations.
+    """
+    more = gates.ndim - t.ndim
+    if more >= 0 and all(
+        a in (1, b) for a, b in zip(t.shape[1:], gates.shape[1 + more :], strict=True)
+    ):
+        return t.reshape(len(t), *[1] * more, *t.shape[1:]).expand_as(gates)
+    raise CannotTry(
+        f"the gates of {name} have shape {tuple(gates.shape[1:])}, their pre-activations "
+        f"{tuple(t.shape[1:])}; which belongs to which is not known"
+    )
+
+
 def gates_are_half_spaces(
     trial: Trial,
     affine: Map = _affine,
@@ -120,11 +137,12 @@ def gates_are_half_spaces(
         assert source is not None
         q = affine(trial, source, x.double())
         near, kind = _undecided(trial, source, q, x.double())
-        near, q, recorded = torch.broadcast_tensors(near, q, recorded)
+        near, q = (_repeated(t, recorded, net.gate_layers[g].name) for t in (near, q))
         decided = torch.where(near, recorded, side(q).double())
         found.append(Comparison(recorded, decided, 0.0, kind, what="gates against half-spaces"))
         center = _affine(trial, source, middle.double())
         near, kind = _undecided(trial, source, center, middle.double())
+        near = _repeated(near, recorded, net.gate_layers[g].name)
         both = torch.minimum(recorded, recorded.roll(1, 0)) * ~near
         middle_gates = between[g].double().expand_as(both)
         what = "gates of both ends at the middle"

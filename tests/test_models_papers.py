@@ -21,8 +21,12 @@ from reluctant.models import (
     NETWORKS,
     Architecture,
     Ensemble,
+    FeatureActivation,
     FeatureNetwork,
     GatedNetwork,
+    GateForm,
+    Recorder,
+    ShallowMaps,
     Soft,
     Stage,
     ValueTensor,
@@ -46,11 +50,10 @@ TINY = {"VGG-16": 1 / 64, "VGG-19": 1 / 64, "ResNet-110": 1 / 8, "DavidNet": 1 /
 
 
 def tiny(name: str, model: str = "DNN", seed: int = 0, **more: Any) -> nn.Module:
-    scale = TINY.get(name, 1 / 32)
-    return make_network(
-        name, model, generator=seeded(seed), input_shape=DIGIT, scale=scale,
-        **({"learnt": tiny(name, seed=seed)} if model == "FLNPF" else {}), **more,
-    )  # fmt: skip
+    options = {"input_shape": DIGIT, "scale": TINY.get(name, 1 / 32), **more}
+    if model == "FLNPF":
+        options.setdefault("learnt", tiny(name, seed=seed))
+    return make_network(name, model, generator=seeded(seed), **options)
 
 
 def architecture(network: nn.Module) -> Architecture:
@@ -221,6 +224,52 @@ def test_soft_own_gates_and_orders_reach_the_network() -> None:
     assert isinstance(tiny("C4GAP", gate=HARD), Architecture)
 
 
+@pytest.mark.parametrize(
+    ("model", "kind", "gate", "fed", "frozen"),
+    [
+        ("DGN(x,x)", "relu", Soft(10.0), "x", False),
+        ("DGN(x,1)", "relu", Soft(10.0), "ones", False),
+        ("DLGN(x,x)", "identity", Soft(10.0), "x", False),
+        ("DLGN(x,1)", "identity", Soft(10.0), "ones", False),
+        ("DLGN-SF(x,1)", "maps", Soft(10.0), "ones", False),
+        ("DLGN-VT", "maps", Soft(10.0), "ones", False),
+        ("FRNPF(II)", "relu", HARD, "x", True),
+        ("FRNPF(DI)", "relu", HARD, "x", True),
+        ("DLNPF", "relu", Soft(4.0, 0.1), "x", False),
+        ("FLNPF", "relu", HARD, "x", True),
+    ],
+)
+def test_models_are_those_of_the_papers(
+    model: str, kind: str, gate: GateForm, fed: str, frozen: bool
+) -> None:
+    network = tiny("FC", model)
+    assert isinstance(network, GatedNetwork) and network.gates is not None
+    assert (network.gate, network.value_input) == (gate, fed)
+    maps = isinstance(network.gates, ShallowMaps)
+    assert (kind == "maps") if maps else (network.gates.kind == kind)
+    assert all(p.requires_grad != frozen for p in network.gates.parameters())
+
+
+def test_independent_features_are_drawn_and_dependent_ones_are_copied() -> None:
+    weights = {
+        model: numbers(tiny("FC", model))["gates.network.hidden.0.weight"]
+        for model in ("FRNPF(II)", "FRNPF(DI)", "DLNPF")
+    }
+    value = numbers(tiny("FC"))["hidden.0.weight"]
+    assert [torch.equal(w, value) for w in weights.values()] == [False, True, False]
+
+
+@pytest.mark.parametrize("pool", ["average", "max"])
+def test_a_deep_linear_network_has_every_gate_open(pool: str) -> None:
+    network = tiny("C4GAP", "deep linear", dtype=F64, pool=pool)
+    integer_weights(network, seeded())
+    value = architecture(network)
+    x = integer_inputs(value, multiple=64)
+    without = value.output(value.features(x, Recorder(FeatureActivation.IDENTITY)))
+    assert without.abs().max() > 0
+    assert torch.equal(network(x), without)
+
+
 def test_a_deep_linear_network_is_linear_and_a_relu_network_is_not() -> None:
     network = tiny("C4GAP", "deep linear", dtype=F64)
     integer_weights(network, seeded())
@@ -241,7 +290,7 @@ def test_a_value_tensor_is_the_written_sum() -> None:
     x = integer_inputs(value)
     assert network.gates is not None
     gates = network.gates(x, HARD).masks
-    tensor = network.value.get_parameter("output.weight").reshape(2, 2, 3, 4)
+    tensor = network.value.get_parameter("values.weight").reshape(2, 2, 3, 4)
     f = torch.einsum("oijk,ni,nj,nk->no", tensor, *gates)
     assert f.abs().max() > 0
     assert torch.equal(network(x), f)
@@ -258,7 +307,7 @@ def test_a_value_tensor_starts_as_the_network_of_its_paths(order: Sequence[int] 
     )
     assert bound(x).abs().max() > 0
     assert torch.equal(free(x), bound(x))
-    free.value.get_parameter("output.weight").data.neg_()
+    free.value.get_parameter("values.weight").data.neg_()
     assert not torch.equal(free(x), bound(x))
 
 
@@ -337,6 +386,11 @@ def test_gates_of_a_trained_dlgn_with_batch_norm_are_half_spaces(model: str) -> 
     value = make_staged(DIGIT, SHORT, 10, padding="zero", batch_norm=True, generator=seeded())
     network = make_model(value, model, generator=seeded(1))
     assert_gates_are_half_spaces(network, model.startswith("DLGN"))
+
+
+def test_a_value_tensor_is_read_and_its_gates_are_half_spaces() -> None:
+    network = tiny("FC", "DLGN-VT", scale=1 / 64)
+    assert_gates_are_half_spaces(network, True)
 
 
 def test_gates_of_a_trained_vgg_16_are_half_spaces() -> None:
