@@ -134,15 +134,21 @@ def gates_are_half_spaces(
     found = []
     for g in net.value_gates:
         source, recorded = net.gate_layers[g].source, trial.gates[g].double()
+        name = net.gate_layers[g].name
         assert source is not None
-        q = affine(trial, source, x.double())
-        near, kind = _undecided(trial, source, q, x.double())
-        near, q = (_repeated(t, recorded, net.gate_layers[g].name) for t in (near, q))
+        q, own = affine(trial, source, x.double()), _pre_activation(trial, source, x.double())
+        near, kind = _undecided(trial, source, own, x.double())
+        near, q, own = (_repeated(t, recorded, name) for t in (near, q, own))
+        if bool(((own > 0) != (recorded > 0))[~near].any()):
+            raise CannotTry(
+                f"the gates of {name} are not where their pre-activations are positive, place by "
+                "place; write them as value * (q > 0), with q in the layout of value"
+            )
         decided = torch.where(near, recorded, side(q).double())
         found.append(Comparison(recorded, decided, 0.0, kind, what="gates against half-spaces"))
         center = _affine(trial, source, middle.double())
         near, kind = _undecided(trial, source, center, middle.double())
-        near = _repeated(near, recorded, net.gate_layers[g].name)
+        near = _repeated(near, recorded, name)
         both = torch.minimum(recorded, recorded.roll(1, 0)) * ~near
         middle_gates = between[g].double().expand_as(both)
         what = "gates of both ends at the middle"

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+import reluctant as rl
 from reluctant.models import (
     HARD,
     Regime,
@@ -211,3 +214,36 @@ def test_a_single_layer_of_gates_has_no_other_order() -> None:
     judgement = judge(gated.PERMUTE_LAYERS, trial)
     assert judgement.outcome is Outcome.INCONCLUSIVE
     assert "not two layers of gates" in judgement.reason
+
+
+class Moved(nn.Module):
+    """Gate three rows of values by one row of features, moved in some way."""
+
+    def __init__(self, move: Callable[[Tensor], Tensor], features: int) -> None:
+        super().__init__()
+        self.features = nn.Linear(2, features, bias=False)
+        self.values = nn.Linear(2, 9, bias=False)
+        self.last = nn.Linear(9, 1, bias=False)
+        self.move = move
+
+    def forward(self, x: Tensor) -> Tensor:
+        gates = self.move(gate(self.features(x)))
+        return self.last((self.values(x).unflatten(1, (3, 3)) * gates).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("move", "features", "outcome", "reason"),
+    [
+        (lambda gates: gates.unsqueeze(1), 3, Outcome.HOLDS, ""),
+        (lambda gates: gates.flip(1).unsqueeze(1), 3, Outcome.INCONCLUSIVE, "place by place"),
+        (lambda gates: gates.unsqueeze(2), 3, Outcome.INCONCLUSIVE, "place by place"),
+        (lambda gates: gates[:, None, :3], 6, Outcome.INCONCLUSIVE, "which belongs to which"),
+    ],
+)
+def test_gates_are_compared_with_their_own_pre_activations_or_not_at_all(
+    move: Callable[[Tensor], Tensor], features: int, outcome: Outcome, reason: str
+) -> None:
+    network = with_integers(Moved(move, features), seed=1)
+    verdict = rl.check(network, integers(3, 2, seed=3), "dlgn.primal-linear").verdicts[0]
+    assert verdict.outcome is outcome
+    assert reason in verdict.reason
