@@ -19,6 +19,7 @@ from reluctant.models import Regime, Soft, make_conv, make_dgn, make_dlgn, make_
 from reluctant.theory.arrangements import most_bounded, most_regions, region_count
 from reluctant.theory.gating import gate
 from reluctant.theory.polyhedra import Polyhedron
+from reluctant.theory.regions import expected_regions
 from reluctant.theory.slices import segment_pieces
 
 
@@ -317,3 +318,11 @@ def test_pieces_of_a_network_with_foreign_gates_jump() -> None:
         a.output.at((a.cell.high,)) != b.output.at((b.cell.low,))
         for a, b in itertools.pairwise(pieces)
     )
+
+
+def test_more_regions_than_can_be_counted_are_refused_at_once() -> None:
+    wide = nn.Sequential(nn.Conv1d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool1d(1))
+    few = nn.Sequential(nn.Linear(62, 400), nn.ReLU(), nn.Linear(400, 1))
+    with pytest.raises(rl.InputError, match="more than limit=5,000"):
+        rl.regions(wide, torch.ones(1, 1, 100_000))
+    assert expected_regions(rl.trace(few, torch.ones(1, 62))) > 2**62

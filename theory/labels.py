@@ -229,10 +229,12 @@ def sum_of(elements: Tensor, sizes: Sequence[int]) -> Tensor:
         sizes: Spatial sizes of the data.
     """
     present = elements[0] != 0
+    single = present.sum(0) <= 1
+    if not bool(single.any()):
+        return in_any_order(elements, sizes)
     only = elements.gather(
         1, present.long().argmax(0)[None, None].expand(len(elements), 1, *elements.shape[2:])
     )
-    single = present.sum(0) <= 1
     if bool(single.all()):
         return only[:, 0]
     return torch.where(single, only[:, 0], in_any_order(elements, sizes))
@@ -283,6 +285,6 @@ def _is_closed(flat: Tensor, found: Tensor, axis: int, step: int) -> bool:
 
 def _moved(flat: Tensor, axis: int, step: int) -> Tensor:
     """Return the fingerprints of the functions that a shift makes of entries."""
-    moved = flat.clone()
-    moved[1 + axis] = (moved[1 + axis] + step) % periods_of(flat)[axis]
-    return _functions(moved)
+    kind, *offsets = flat[: 1 + axes_of(flat)]
+    offsets[axis] = (offsets[axis] + step) % (flat[1 + axes_of(flat) + axis] + 1)
+    return mixed(kind, *offsets)

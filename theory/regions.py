@@ -163,6 +163,9 @@ def expected_regions(net: PathNetwork) -> int:
     Args:
         net: Network.
 
+    Returns:
+        Their number, which is at least 2^min(m, n) for m units and n inputs; 2^62 if that is more.
+
     Source:
         Hanin and Rolnick, *Deep ReLU networks have surprisingly few activation patterns*, 2019.
     """
@@ -173,7 +176,10 @@ def expected_regions(net: PathNetwork) -> int:
     for node in net.nodes:
         if isinstance(node, Gate) and kinds.get(node.gate) == "max":  # one for each rival of a tap
             planes += (node.shape[0] - 1) * math.prod(node.shape[1:])
-    return most_regions(planes, math.prod(net.input_shape), is_central(net, met))
+    inputs = math.prod(net.input_shape)
+    if min(planes, inputs) > 62:  # a million binomials of a million digits take forever
+        return 2**62
+    return most_regions(planes, inputs, is_central(net, met))
 
 
 def _network(module: nn.Module | PathNetwork, example: Tensor | None) -> PathNetwork:
