@@ -102,7 +102,8 @@ def test_patterns_are_equal_exactly_where_gates_are(slope: float) -> None:
     net = nn.Sequential(
         nn.Linear(2, 9), nn.LeakyReLU(slope), nn.Linear(9, 3), nn.ReLU(), nn.Linear(3, 1)
     )
-    net = integer_weights(net, seeded(1)).double()
+    integer_weights(net, seeded(1))
+    net.double()
     x = integers(200, 2)
     found = rl.activation_patterns(net, x)
     bits = torch.cat([net[0](x) > 0, net[:3](x) > 0], 1).numpy()
@@ -122,6 +123,8 @@ def test_a_missing_layer_is_named() -> None:
     found = rl.activation_patterns(network(), integers(2, 3))
     with pytest.raises(rl.InputError, match=r"there is no layer 2 of gates; there are 0: .*; 1: "):
         found.layer(2)
+    with pytest.raises(rl.InputError, match="there is no layer 'last' of gates"):
+        rl.clusters(network(), integers(2, 3), layer="last")  # type: ignore[arg-type]
 
 
 def test_shared_winners_have_a_pattern_and_other_masks_none() -> None:

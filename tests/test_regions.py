@@ -214,6 +214,8 @@ def test_sizes_that_would_not_end_are_refused_with_a_number() -> None:
     wide = make_fc(8, [64, 64], generator=seeded(), bias=True)
     with pytest.raises(rl.InputError, match=r"about 1,5\d\d,\d{3},\d{3},\d{3} regions are to be"):
         rl.regions(wide)
+    with pytest.raises(rl.InputError, match="limit must be a number of regions, at least 1, got 0"):
+        rl.regions(wide, limit=0)
     with pytest.raises(rl.InputError, match="more than limit=10"):
         rl.regions(drawn(2, [6], bias=False), limit=10)
 
@@ -293,8 +295,9 @@ def test_slices_refuse_what_spans_no_plane() -> None:
     one = torch.ones(2).double()
     with pytest.raises(rl.InputError, match="lie on one line"):
         rl.region_slice(net, one, one, 2 * one)
-    with pytest.raises(rl.InputError, match="each pair rising"):
-        rl.region_slice(net, one, one, torch.tensor([1.0, 0]).double(), extent=(1, 0, 0, 1))
+    for extent in ((1, 0, 0, 1), (0, 1, 0), (0, float("inf"), 0, 1)):
+        with pytest.raises(rl.InputError, match="finite and each pair rising"):
+            rl.region_slice(net, one, one, torch.tensor([1.0, 0]).double(), extent=extent)
     with pytest.raises(rl.InputError, match="directions have the shape of the origin"):
         rl.region_slice(net, one, one[:1], one)
 

@@ -68,9 +68,10 @@ class Patterns:
         Raises:
             InputError: If there is no such layer; lists those there are.
         """
-        if not -len(self.layers) <= k < len(self.layers):
+        asked: object = k
+        if not isinstance(asked, int) or not -len(self.layers) <= asked < len(self.layers):
             known = "; ".join(f"{i}: {one.name}" for i, one in enumerate(self.layers))
-            raise InputError(f"there is no layer {k} of gates; there are {known or 'none'}")
+            raise InputError(f"there is no layer {k!r} of gates; there are {known or 'none'}")
         k %= len(self.layers)
         start = sum(one.nbytes for one in self.layers[:k])
         one = self.layers[k]

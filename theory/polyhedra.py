@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, linprog
 from torch import Tensor, nn
 
-from reluctant.theory.affine import affine_part, require_stepped
+from reluctant.theory.affine import require_stepped
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Gates, Reindex
@@ -242,7 +243,7 @@ def polyhedron(module: nn.Module | PathNetwork, x: Tensor) -> Polyhedron:
         InputError: If x is not one input, or gates do not follow a pre-activation that can be read.
 
     Cost:
-        One backward pass a unit.
+        One forward pass a layer of gates, for as many inputs as an input has coordinates.
 
     Source:
         clu, section 3.
@@ -268,10 +269,26 @@ def _inequalities(
     if layer.kind == "max":
         return _of_winners(net, x, gates, g)
     source = source_of(net, g)
-    weight, bias = affine_part(net, x, gates, source)
-    a, b = weight[0].flatten(1).cpu().numpy(), bias[0].cpu().numpy()
+    a, b = _columns(net, x, gates, source)
     side = np.where(_signs(net, g, gates, source), 1.0, -1.0)
     return a * side[:, None], b * side, [f"{layer.name} {k}" for k in range(len(b))]
+
+
+def _columns(
+    net: PathNetwork, x: Tensor, gates: Gates, node: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the affine map from the data to a node, gates held: its values at unit vectors, and at 0.
+
+    Biases are left out of the former, and what a constant in place of the data gives is taken away.
+    """
+    size = x[0].numel()
+    origin = torch.zeros(1, *x.shape[1:], dtype=torch.float64, device=x.device)
+    units = torch.eye(size, dtype=torch.float64, device=x.device).reshape(size, *x.shape[1:])
+    weights, held = net.weight_values(), [g.double() for g in gates]
+    start = net.forward(origin, held, weights, output=node, sources=False).flatten(1)
+    ends = net.forward(units, held, weights, output=node, sources=False).flatten(1)
+    shift = net.forward(origin, held, weights, output=node).flatten()
+    return (ends - start).T.cpu().numpy(), shift.cpu().numpy()
 
 
 def _signs(net: PathNetwork, g: int, gates: Gates, source: int) -> NDArray[np.bool_]:
@@ -291,10 +308,9 @@ def _of_winners(
     node = next(n for n in net.nodes if isinstance(n, Gate) and n.gate == g)
     gathered = net.nodes[node.operands[0]]
     assert isinstance(gathered, Reindex)
-    weight, bias = affine_part(net, x, gates, node.operands[0])
     taps = node.shape[0]
-    a = weight[0].flatten(1).reshape(taps, -1, x[0].numel()).cpu().numpy()
-    b = bias[0].reshape(taps, -1).cpu().numpy()
+    normals, offsets = _columns(net, x, gates, node.operands[0])
+    a, b = normals.reshape(taps, -1, x[0].numel()), offsets.reshape(taps, -1)
     inside = gathered.move([x.new_ones(1, *net.nodes[k].shape) for k in gathered.operands])
     present = inside.reshape(taps, -1).cpu().numpy() > 0
     won = gates[g][0].reshape(taps, -1).cpu().numpy() > 0

@@ -141,14 +141,14 @@ def regions(
     """
     net = _network(module, example)
     require_stepped(net)
+    size = math.prod(net.input_shape)
+    division = Subdivision(net, identity(size), limit)
     expected = expected_regions(net)
     if expected > limit:
         raise InputError(
             f"about {expected:,} regions are to be expected, more than limit={limit:,}; take a smaller "
             "network, or rl.region_slice for those that meet a plane"
         )
-    size = math.prod(net.input_shape)
-    division = Subdivision(net, identity(size), limit)
     pieces = division.pieces(Polytope.space(size))
     found = tuple(Region(p.cell.rows, p.cell.point, p.output, net.input_shape) for p in pieces)
     return Regions(found, pattern_rows(net, pieces), expected)

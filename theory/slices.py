@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -116,11 +118,17 @@ def region_slice(
     require_stepped(net)
     plane = along(origin, _like(right, origin), _like(up, origin))
     _require_plane(plane)
-    left, stop, bottom, top = (Fraction(float(e)) for e in extent)
-    if not (left < stop and bottom < top):
-        raise InputError(f"extent is (left, right, bottom, top), each pair rising; got {extent}")
+    edges = [float(e) for e in extent]
+    if (
+        len(edges) != 4
+        or not all(map(math.isfinite, edges))
+        or not (edges[0] < edges[1] and edges[2] < edges[3])
+    ):
+        raise InputError(
+            f"extent is (left, right, bottom, top), finite and each pair rising; got {extent}"
+        )
     division = Subdivision(net, plane, limit)
-    box = Polygon.box(left, stop, bottom, top)
+    box = Polygon.box(*map(Fraction, edges))
     pieces = division.pieces(box)
     faces = tuple(Face(p.cell.vertices, p.output) for p in pieces)
     boundaries = _boundaries(pieces, {_line(e) for e in box.edges}, division)
@@ -168,14 +176,13 @@ def _boundaries(
     pieces: list[Piece[Polygon]], box: set[Row], division: Subdivision
 ) -> tuple[Segment, ...]:
     """Return the edges of all polygons but those of the box, cut at the corners of all, each once."""
-    corners = {corner for p in pieces for corner in p.cell.vertices}
+    # where an edge is cut at a corner, polygons across it have that corner on the same line
     on: dict[Row, set[Point]] = {}
     for p in pieces:
-        for edge in p.cell.edges:
-            on.setdefault(_line(edge), set())
-    for line, held in on.items():
-        a, b, c = line
-        held.update(v for v in corners if a * v[0] + b * v[1] + c == 0)
+        vertices = p.cell.vertices
+        for k, edge in enumerate(p.cell.edges):
+            on.setdefault(_line(edge), set()).update((vertices[k - 1], vertices[k]))
+    ordered = {line: sorted(held) for line, held in on.items()}
     names = {_line(row): name for row, name in division.made.items() if any(row[:2])}
     found: dict[tuple[Point, Point], str] = {}
     for p in pieces:
@@ -185,7 +192,7 @@ def _boundaries(
             if line in box:
                 continue
             low, high = sorted((vertices[k - 1], vertices[k]))
-            stops = sorted(v for v in on[line] if low <= v <= high)
-            for pair in pairwise(stops):
+            stops = ordered[line]
+            for pair in pairwise(stops[bisect_left(stops, low) : bisect_right(stops, high)]):
                 found[pair] = names[line]
     return tuple(Segment(*pair, name) for pair, name in found.items())

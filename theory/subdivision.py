@@ -53,10 +53,13 @@ class Subdivision:
 
     Raises:
         InputError: If a layer of gates does not follow the sign of a pre-activation that can be
-            read; names it.
+            read, names it; or if the limit is no number of regions.
     """
 
     def __init__(self, net: PathNetwork, start: Forms, limit: int) -> None:
+        asked: object = limit
+        if not isinstance(asked, int) or asked < 1:
+            raise InputError(f"limit must be a number of regions, at least 1, got {limit!r}")
         self.net, self.start, self.limit = net, start, limit
         self.exact = ExactNetwork(net)
         self.made: dict[Row, str] = {}
