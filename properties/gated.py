@@ -133,13 +133,13 @@ def gates_are_half_spaces(
     between = net.gates(middle)
     found = []
     for g in net.value_gates:
-        source, recorded = net.gate_layers[g].source, trial.gates[g].double()
-        name = net.gate_layers[g].name
+        layer, recorded = net.gate_layers[g], trial.gates[g].double()
+        source, name = layer.source, layer.name
         assert source is not None
         q, own = affine(trial, source, x.double()), _pre_activation(trial, source, x.double())
         near, kind = _undecided(trial, source, own, x.double())
         near, q, own = (_repeated(t, recorded, name) for t in (near, q, own))
-        if bool(((own > 0) != (recorded > 0))[~near].any()):
+        if layer.hard and bool(((own > 0) != (recorded > 0))[~near].any()):
             raise CannotTry(
                 f"the gates of {name} are not where their pre-activations are positive, place by "
                 "place; write them as value * (q > 0), with q in the layout of value"

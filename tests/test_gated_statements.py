@@ -247,3 +247,10 @@ def test_gates_are_compared_with_their_own_pre_activations_or_not_at_all(
     verdict = rl.check(network, integers(3, 2, seed=3), "dlgn.primal-linear").verdicts[0]
     assert verdict.outcome is outcome
     assert reason in verdict.reason
+
+
+def test_soft_gates_are_not_implied_and_measured() -> None:
+    network = with_integers(make("soft")[0])
+    verdict = rl.check(network, integers(3, 2), "dlgn.primal-linear").verdicts[0]
+    assert verdict.outcome is Outcome.NOT_IMPLIED
+    assert verdict.measured is not None
