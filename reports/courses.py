@@ -15,6 +15,7 @@ class Course:
         accuracies: Share of the test images that was classified rightly after the epoch.
         times: Seconds, tests included; those of a group over its number of networks.
         images: Number of images that an epoch trains on.
+        together: Number of networks that were trained at once in the last epoch.
         failure: Why the training ended early, such as ``the loss became nan in epoch 3``; empty
             otherwise.
     """
@@ -23,9 +24,10 @@ class Course:
     accuracies: tuple[float, ...] = ()
     times: tuple[float, ...] = ()
     images: int = 0
+    together: int = 1
     failure: str = ""
 
-    def after(self, loss: float, accuracy: float, seconds: float) -> Course:
+    def after(self, loss: float, accuracy: float, seconds: float, together: int = 1) -> Course:
         """Return the course with one more epoch, or failed in it if its loss is not finite."""
         if not math.isfinite(loss):
             epoch = len(self.losses) + 1
@@ -35,6 +37,7 @@ class Course:
             losses=(*self.losses, loss),
             accuracies=(*self.accuracies, accuracy),
             times=(*self.times, seconds),
+            together=together,
         )
 
     @property

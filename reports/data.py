@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from reluctant.reports.labelled import Labelled
 from reluctant.theory.errors import InputError
 
 _TEST_SHARE: Final = 0.25
@@ -22,7 +23,7 @@ _SPLIT_SEED: Final = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Images:
+class Images(Labelled):
     """Carry labelled images as they are published, a byte a pixel and channel.
 
     Attributes:
@@ -39,9 +40,20 @@ class Images:
     deviation: Float[Tensor, " channel"]
     mirrors: bool = False
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.labels)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one image."""
+        return tuple(self.pixels.shape[1:])
+
+    def feed(self, total: Any) -> None:
+        """Give pixels and labels to a hash."""
+        total.update(f"{tuple(self.pixels.shape)}".encode())
+        total.update(self.pixels.cpu().contiguous().numpy().data)
+        total.update(self.labels.cpu().numpy().astype("<i8").data)
+
+    def relabelled(self, labels: Int[Tensor, " n"]) -> Images:
+        """Return the images with other labels."""
+        return replace(self, labels=labels)
 
     def at(self, index: Tensor) -> Images:
         """Return the images with these numbers, in this order."""
@@ -89,25 +101,20 @@ class Images:
         mean, deviation = (t.reshape(-1, 1, 1) for t in (self.mean, self.deviation))
         return (pixels - mean) / deviation, self.labels[index]
 
-    def by_class(self, per_class: int) -> Images:
-        """Return the first images of each class, class after class.
 
-        Args:
-            per_class: How many of each.
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Say what the images of a data set are like, without having them.
 
-        Raises:
-            InputError: If a class has fewer; says which.
-        """
-        chosen = []
-        for label in self.labels.unique().tolist():
-            members = (self.labels == label).nonzero().flatten()
-            if len(members) < per_class:
-                raise InputError(
-                    f"{per_class} images of each class were asked for, but class {label} has "
-                    f"{len(members)}; ask for fewer"
-                )
-            chosen.append(members[:per_class])
-        return self.at(torch.cat(chosen))
+    Attributes:
+        shape: Channels, height and width.
+        classes: Number of classes.
+        images: Number of images to train on.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,22 +132,34 @@ class DataSet:
     name: str
     about: str
     classes: int
-    train: Images
-    test: Images
+    train: Labelled
+    test: Labelled
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Return the shape of one image."""
-        return tuple(self.train.pixels.shape[1:])
+        return self.train.shape
+
+    @property
+    def form(self) -> Form:
+        """Return what the images are like."""
+        return Form(self.input_shape, self.classes, len(self.train))
+
+    def first(self, images: int) -> DataSet:
+        """Return the data set of the first images of both parts; all of them for 0."""
+        if not images:
+            return self
+        train, test = (
+            part.at(torch.arange(min(images, len(part)))) for part in (self.train, self.test)
+        )
+        return replace(self, train=train, test=test)
 
     @property
     def checksum(self) -> str:
         """Return the SHA-256 of pixels and labels, however they were stored."""
         total = hashlib.sha256()
         for part in (self.train, self.test):
-            total.update(f"{tuple(part.pixels.shape)}".encode())
-            total.update(part.pixels.cpu().contiguous().numpy().data)
-            total.update(part.labels.cpu().numpy().astype("<i8").data)
+            part.feed(total)
         return total.hexdigest()
 
     @property
@@ -185,6 +204,25 @@ def digits() -> DataSet:
         10,
         *make_parts(*parts, mirrors=False),
     )
+
+
+@functools.cache
+def large_digits() -> DataSet:
+    """Return :func:`digits` with 3 × 32 × 32 pixels: each pixel four times as wide and high.
+
+    For networks that are made for photographs of this size where there are none. Nobody may write
+    into the tensors.
+    """
+
+    def enlarged(part: Images) -> Images:
+        pixels = part.pixels.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1)
+        mean, deviation = (t.expand(3) for t in (part.mean, part.deviation))
+        return replace(part, pixels=pixels, mean=mean, deviation=deviation)
+
+    small = digits()
+    train, test = (enlarged(part) for part in (small.train, small.test) if isinstance(part, Images))
+    about = "scikit-learn's handwritten digits, enlarged to 3 × 32 × 32 pixels (10 classes)"
+    return DataSet("large-digits", about, 10, train, test)
 
 
 def _held_out(labels: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:

@@ -80,6 +80,32 @@ def ours(records: Sequence[Record], key: str, digits: int = 2, scale: float = 1.
     )
 
 
+def paired(
+    pairs: Sequence[tuple[Record, Record]], key: str, digits: int = 2, scale: float = 100.0
+) -> Cell:
+    """Return the mean over pairs of the quotient of one entry, with its standard deviation.
+
+    Args:
+        pairs: Records of the numerator and of the denominator, such as two networks of one seed.
+        key: Name of the entry.
+        digits: Decimals printed.
+        scale: Factor, such as 100 for percent.
+    """
+    if not pairs:
+        return missing("no two runs of one seed have finished")
+    values = [scale * float(r[key]) / float(q[key]) for r, q in pairs]
+    mean = statistics.fmean(values)
+    spread = statistics.stdev(values) if len(values) > 1 else None
+    return Cell(
+        _number(mean, spread, digits),
+        value=mean,
+        spread=spread,
+        runs=len(values),
+        records=tuple(dict.fromkeys(record.name for pair in pairs for record in pair)),
+        key=f"quotient of {key}",
+    )
+
+
 def derived(value: float, records: Sequence[Record], what: str, digits: int = 2) -> Cell:
     """Return a number computed from several records in another way than by their mean.
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
 from reluctant.reports.exhibits import Exhibit
 from reluctant.reports.provenance import code_digest
 from reluctant.reports.records import Record
+from reluctant.reports.workplace import Workplace
 from reluctant.theory.errors import InputError, ReluctantError
 
 Profile: TypeAlias = Literal["smoke", "quick", "full"]
@@ -79,7 +80,10 @@ class Experiment(ABC, Generic[Config]):
     in a file of its own, so a killed run loses at most the configuration in progress; captions get
     the profile, the number of records and the gaps; the draft of a figure or a table that comes
     from missing records is left out. ``draw`` is called within the report's style, with whatever
-    finished, so it must cope with a part of the grid (not with none of it).
+    finished, so it must cope with a part of the grid (not with none of it) and with more seeds.
+
+    One whose runs are long, or faster together, overrides :meth:`run_all` in place of :meth:`run`:
+    :class:`~reluctant.reports.trainings.Trainings` does, for whatever trains networks.
 
     Attributes:
         name: Lower-case letters, digits and hyphens; never changed once records exist.
@@ -89,6 +93,7 @@ class Experiment(ABC, Generic[Config]):
         papers: Keys of the papers whose numbers it repeats.
         code: Modules and packages whose source decides the result; the experiment's own module
             always counts. A change there makes its records obsolete.
+        at_once: Whether an accelerator computes several seeds of one configuration at once.
     """
 
     name: ClassVar[str]
@@ -97,6 +102,7 @@ class Experiment(ABC, Generic[Config]):
     statements: ClassVar[tuple[str, ...]] = ()
     papers: ClassVar[tuple[str, ...]] = ()
     code: ClassVar[tuple[str, ...]] = ()
+    at_once: ClassVar[bool] = False
 
     @abstractmethod
     def grid(self, profile: Profile) -> tuple[Config, ...]:
@@ -109,6 +115,27 @@ class Experiment(ABC, Generic[Config]):
         Raises:
             RunFailed: If the configuration has no result, however often it is tried.
         """
+
+    def run_all(
+        self, configs: Sequence[Config], place: Workplace
+    ) -> Sequence[Mapping[str, Any] | RunFailed]:
+        """Return the result of each configuration, or why it has none.
+
+        Args:
+            configs: One, or several that differ by their seeds.
+            place: Where to compute, and what to keep meanwhile. Who uses none of it is computed
+                on the CPU and begins anew after a kill.
+
+        Raises:
+            OutOfTime: If the time of the place is up.
+        """
+        found: list[Mapping[str, Any] | RunFailed] = []
+        for config in configs:
+            try:
+                found.append(self.run(config))
+            except RunFailed as error:
+                found.append(error)
+        return found
 
     @abstractmethod
     def draw(self, records: Sequence[Record]) -> tuple[Exhibit, ...]:

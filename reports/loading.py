@@ -6,7 +6,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,14 +16,20 @@ from typing import Any, Final
 import pooch
 import torch
 
-from reluctant.reports.data import DataSet, digits, make_parts
+from reluctant.reports.data import DataSet, Form, digits, large_digits, make_parts
 from reluctant.reports.experiment import Progress
 from reluctant.reports.formats import unpack
 from reluctant.reports.publications import CIFAR10, CIFAR100, MNIST, Publication, base_name
 from reluctant.theory.errors import InputError
 
-#: Published data sets by name; ``digits`` needs no files.
+#: Published data sets by name.
 PUBLICATIONS: Final[Mapping[str, Publication]] = {p.name: p for p in (MNIST, CIFAR10, CIFAR100)}
+
+#: Data sets that need no files, by name.
+EMBEDDED: Final[Mapping[str, Callable[[], DataSet]]] = {
+    "digits": digits,
+    "large-digits": large_digits,
+}
 
 VARIABLE: Final = "RELUCTANT_DATA"
 
@@ -82,7 +88,7 @@ def load(name: str, folder: Path | str | None = None) -> DataSet:
     """Return a data set by name; nobody may write into its tensors.
 
     Args:
-        name: ``digits``, ``mnist``, ``cifar10`` or ``cifar100``.
+        name: ``digits``, ``large-digits``, ``mnist``, ``cifar10`` or ``cifar100``.
         folder: Where its files are, or are fetched to: see :func:`data_folder`. That of the run
             within one.
 
@@ -94,14 +100,35 @@ def load(name: str, folder: Path | str | None = None) -> DataSet:
         Its files are read once a process; a byte a pixel and channel is kept.
     """
     use = _use.get()
-    if name == "digits":
-        found = digits()
+    if name in EMBEDDED:
+        found = EMBEDDED[name]()
     else:
         place = use.folder if use is not None and folder is None else data_folder(folder)
         found = _load(publication(name), place)
     if use is not None:
         use.loaded[name] = found.checksum
     return found
+
+
+def form(name: str) -> Form:
+    """Return what the images of a data set are like; its files are not needed.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    if name in EMBEDDED:
+        return EMBEDDED[name]().form
+    found = publication(name)
+    return Form(found.shape, found.classes, found.images[0])
+
+
+def about(name: str) -> str:
+    """Return what a data set is, for captions.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    return EMBEDDED[name]().about if name in EMBEDDED else publication(name).about
 
 
 def publication(name: str) -> Publication:
@@ -113,7 +140,7 @@ def publication(name: str) -> Publication:
     if name not in PUBLICATIONS:
         raise InputError(
             f"no data set is published as {name!r}; there are {', '.join(PUBLICATIONS)}, and"
-            " digits, which needs no files"
+            f" {', '.join(EMBEDDED)}, which need no files"
         )
     return PUBLICATIONS[name]
 
@@ -188,7 +215,7 @@ def ensure(name: str, folder: Path, progress: Progress | None = None) -> None:
     Raises:
         InputError: As :func:`obtain`.
     """
-    if name != "digits":
+    if name not in EMBEDDED:
         obtain(publication(name), folder, progress)
 
 

@@ -87,17 +87,24 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def hardware() -> dict[str, str]:
-    """Return the processor, the cores this process may use, memory, and the accelerator if any."""
+def hardware(device: str | None = None) -> dict[str, str]:
+    """Return the processor, the cores this process may use, memory, and the accelerator if any.
+
+    Args:
+        device: Where something was computed, such as ``cuda:1``. An accelerator that was not used
+            does not count; None: whatever there is.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {"processor": _processor(), "cores": str(cores), "system": platform.system()}
     memory = _memory()
     if memory is not None:
         found["memory"] = f"{memory:.0f} GiB"
+    if device is not None:
+        found["device"] = device
     import torch
 
-    if torch.cuda.is_available():
-        found["accelerator"] = torch.cuda.get_device_name()
+    if torch.cuda.is_available() and (device is None or device.startswith("cuda")):
+        found["accelerator"] = torch.cuda.get_device_name(device)
     return found
 
 

@@ -97,12 +97,21 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Say which result is not there, and why."""
+    """Say which result is not there, and why.
+
+    Attributes:
+        experiment: Name of the experiment.
+        config: The configuration.
+        reason: Why there is no result.
+        path: File that should have held it, if there is one.
+        is_final: Whether it was run and failed, so that another try would as well.
+    """
 
     experiment: str
     config: Mapping[str, Any]
     reason: str
     path: str = ""
+    is_final: bool = False
 
 
 class Store:
@@ -142,7 +151,23 @@ class Store:
 
         A record of this very code is taken before one of other code from a published folder.
         """
-        digest = configuration_digest(experiment, profile, config)
+        return self._found(
+            experiment, configuration_digest(experiment, profile, config), config, code
+        )
+
+    def others(
+        self, experiment: str, profile: str, known: Iterable[Mapping[str, Any]], code: str
+    ) -> tuple[Record, ...]:
+        """Return the whole records that :meth:`find` finds of further configurations."""
+        digests = {configuration_digest(experiment, profile, config) for config in known}
+        folders = (self.folder, *self.published)
+        names = {f.name.partition("-")[0] for d in folders for f in (d / experiment).glob("*.json")}
+        found = (self._found(experiment, d, {}, code) for d in sorted(names - digests))
+        return tuple(r for r in found if isinstance(r, Record) and r.profile == profile)
+
+    def _found(
+        self, experiment: str, digest: str, config: Mapping[str, Any], code: str
+    ) -> Record | Gap:
         own = self.path(experiment, digest, code)
         places = [own, *(f / experiment / own.name for f in self.published)]
         for folder in self.published:

@@ -1,30 +1,30 @@
-"""Run what has no record yet, one configuration after the other, and keep every result."""
+"""Run what has no record yet, and keep every result."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from reluctant.reports.claims import claimed
 from reluctant.reports.experiment import Experiment, Profile, Progress, RunFailed, as_json
+from reluctant.reports.grids import by_seed, chosen, seedless
 from reluctant.reports.loading import data_folder, ensure, using
-from reluctant.reports.provenance import hardware, versions
-from reluctant.reports.records import PROFILES, Gap, Record, Store, writable_folder
+from reluctant.reports.provenance import configuration_digest, hardware, versions
+from reluctant.reports.records import Gap, Record, Store, writable_folder
 from reluctant.reports.registry import experiment as experiment_named
+from reluctant.reports.workplace import OutOfTime, Workplace
 from reluctant.theory.errors import InputError
 from reluctant.theory.tasks import finished
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: two processes may then do the same work
-    fcntl = None  # type: ignore[assignment]
-
-
 #: Records that come with the package, such as those of a machine with an accelerator.
 PACKAGED: Final = Path(__file__).parent / "published_records"
+
+_LATE: Final = "the time was up before it was done; the same command goes on from there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Results:
     """Carry what there is of an experiment under a profile.
 
     Attributes:
-        records: Finished runs, in the order of the grid.
+        records: Finished runs, in the order of the grid; those of further seeds come last.
         gaps: Configurations without a result, each with the reason.
         older: Number of records made by other code than the present one.
         ran: Number of configurations that were run just now.
@@ -50,19 +50,46 @@ def report_store(output: Path, published: Sequence[Path | str] = ()) -> Store:
     return Store(output / "records", (*published, *packaged))
 
 
-def collect(experiment: Experiment[Any], profile: Profile, store: Store) -> Results:
-    """Read what there is, and run nothing."""
-    _check(profile)
+def collect(
+    experiment: Experiment[Any],
+    profile: Profile,
+    store: Store,
+    *,
+    seeds: int | None = None,
+    protocol: str | None = None,
+) -> Results:
+    """Read what there is, and run nothing.
+
+    Args:
+        experiment: The experiment.
+        profile: ``smoke``, ``quick`` or ``full``.
+        store: Where records are.
+        seeds: How many seeds to look for; those of the profile, and whatever others there are of
+            the same configurations, if left out.
+        protocol: Only this one.
+
+    Raises:
+        InputError: As :func:`~reluctant.reports.grids.chosen`.
+    """
     code = experiment.code_digest()
+    plain = [as_json(config) for config in chosen(experiment, profile, seeds, protocol)]
     records, gaps = [], []
-    for config in experiment.grid(profile):
-        found = store.find(experiment.name, profile, as_json(config), code)
+    for config in plain:
+        found = store.find(experiment.name, profile, config, code)
         if isinstance(found, Record) and found.result is None:
-            found = Gap(experiment.name, found.config, f"run failed: {found.failure}")
+            reason = f"run failed: {found.failure}"
+            found = Gap(experiment.name, found.config, reason, is_final=True)
         if isinstance(found, Record):
             records.append(found)
         else:
             gaps.append(found)
+    if seeds is None:
+        wanted = [seedless(config) for config in plain]
+        others = store.others(experiment.name, profile, plain, code)
+        records += sorted(
+            (r for r in others if r.result is not None and seedless(r.config) in wanted),
+            key=lambda r: (wanted.index(seedless(r.config)), r.seed),
+        )
     return Results(tuple(records), tuple(gaps), sum(r.code != code for r in records))
 
 
@@ -72,6 +99,10 @@ def run(
     store: Store | Path | str,
     progress: Progress | None = None,
     *,
+    seeds: int | None = None,
+    protocol: str | None = None,
+    device: str = "cpu",
+    seconds: float | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     data: Path | None = None,
@@ -79,10 +110,11 @@ def run(
 ) -> Results:
     """Run every configuration that has no record, and return all there is.
 
-    A configuration that is interrupted leaves nothing behind and is run again next time. One that
-    raises :class:`~reluctant.reports.experiment.RunFailed` is kept as failed and not tried again
-    until its code changes; any other exception makes a gap with its message for now, and the
-    others go on. Two processes on one folder do not run the same configuration at once.
+    What is interrupted leaves no record and goes on next time, from its beginning or from what it
+    kept. A configuration that raises :class:`~reluctant.reports.experiment.RunFailed` is kept as
+    failed and not tried again until its code changes; any other exception makes a gap with its
+    message for now, and the others go on. Any number of processes may share one folder: none does
+    what another is doing, and each takes over what a killed one has left.
 
     Args:
         experiment: What to run, or its name.
@@ -90,6 +122,10 @@ def run(
         store: Where records are, or the folder of a report that has them.
         progress: Told a configuration, the share of all costs that is done in thousandths, and
             a thousand.
+        seeds: How many seeds of each configuration; what the profile has if left out.
+        protocol: Only configurations of this protocol.
+        device: Where to compute, for experiments that can choose.
+        seconds: Time after which nothing new is begun, and a training ends after its epoch.
         workers: Number of processes that share the work.
         scheduler: Address of a Dask scheduler whose workers do it instead; they have to see the
             same folder.
@@ -98,98 +134,222 @@ def run(
         clock: Seconds, for the records.
 
     Raises:
-        InputError: If the folder cannot be written, that of the data is none, or the profile or the
-            experiment is not known.
+        InputError: If the folder cannot be written, that of the data is none, or the profile, the
+            protocol or the experiment is not known.
     """
-    _check(profile)
-    place = data_folder(data)
+    folder = data_folder(data)
     if isinstance(experiment, str):
         experiment = experiment_named(experiment)
     if not isinstance(store, Store):
         store = report_store(writable_folder(store))
     code = experiment.code_digest()
-    grid = experiment.grid(profile)
-    drafts = [
-        Record(experiment.name, profile, plain, None, code, int(plain.get("seed") or 0))
-        for plain in map(as_json, grid)
+    grid = chosen(experiment, profile, seeds, protocol)
+    tasks = [
+        _Task(
+            config,
+            Record(experiment.name, profile, plain, None, code, int(plain.get("seed") or 0)),
+            experiment.cost(config),
+        )
+        for config, plain in ((config, as_json(config)) for config in grid)
     ]
-    missing = [i for i, draft in enumerate(drafts) if not _is_done(store, draft)]
-    costs = [experiment.cost(config) for config in grid]
-    whole = sum(costs) or 1.0
-    left = sum(costs[i] for i in missing)
-    coming = iter([_brief(drafts[i].config) for i in missing])
-
-    def say() -> None:
-        if progress is not None:
-            what = ": ".join((experiment.name, *(n for n in (next(coming, ""),) if n)))
-            progress(what, round(1000 * (1 - left / whole)), 1000)
-
-    refused = _refused({n for i in missing for n in experiment.data(grid[i])}, place, progress)
-    errors = {
-        drafts[i].digest: refused[n]
-        for i in missing
-        for n in experiment.data(grid[i])
-        if n in refused
-    }
-    ran = 0
-    say()
+    missing = [task for task in tasks if not _is_done(store, task.draft)]
+    needed = {name for task in missing for name in experiment.data(task.config)}
+    refused = _refused(needed, folder, progress)
+    errors: dict[str, str] = {}
+    for task in missing:
+        for name in experiment.data(task.config):
+            if name in refused:
+                errors[task.draft.digest] = refused[name]
+    here = workers == 1 and scheduler is None
+    bar = _Bar(progress, experiment.name, sum(task.cost for task in tasks))
+    bar.done(sum(task.cost for task in tasks) - sum(task.cost for task in missing))
+    site = _Site(
+        experiment,
+        store,
+        Workplace(device, deadline=float("inf") if seconds is None else time.time() + seconds),
+        folder,
+        clock,
+        bar if here else None,
+    )
+    able = {task.config: task for task in tasks if task.draft.digest not in errors}
+    together = experiment.at_once and device != "cpu"
+    groups = by_seed(able) if together else tuple((config,) for config in able)
+    # what is done of a group stays in it: a killed process may have been writing its records
     pieces = [
-        (i, experiment, grid[i], drafts[i], store, place, clock)
-        for i in missing
-        if drafts[i].digest not in errors
+        piece
+        for piece in (tuple(able[config] for config in group) for group in groups)
+        if any(not _is_done(store, task.draft) for task in piece)
     ]
-    for index, was_run, error in finished(_run_one, pieces, workers, scheduler=scheduler):
-        left -= costs[index]
-        ran += was_run
-        if not error and scheduler is not None and not _is_done(store, drafts[index]):
-            error = f"its worker wrote no record in {store.folder}: do they see the same folder?"
-        if error:
-            errors[drafts[index].digest] = error
-        say()
-    found = collect(experiment, profile, store)
+    ran = 0
+    costs = {task.draft.digest: task.cost for task in missing}
+    for wait in (False, True):  # first what nobody else is doing, then what they have left
+        calls = [(site, piece, wait) for piece in pieces]
+        pieces = []
+        # what comes back from another process is a copy
+        for piece, outcome in finished(_run_piece, calls, workers, scheduler=scheduler):
+            ran += outcome.ran
+            errors |= outcome.errors
+            if outcome.busy and not wait:
+                pieces.append(tuple(t for t in piece if t.draft.digest in outcome.busy))
+            for draft in (t.draft for t in piece if t.draft.digest not in outcome.busy):
+                if scheduler is not None and not outcome.errors and not _is_done(store, draft):
+                    errors[draft.digest] = (
+                        f"its worker wrote no record in {store.folder}: do they see the same folder?"
+                    )
+                if draft.digest in costs and errors.get(draft.digest) != _LATE:
+                    bar.done(costs[draft.digest])
+    found = collect(experiment, profile, store, seeds=seeds, protocol=protocol)
     gaps = tuple(_explained(gap, profile, errors) for gap in found.gaps)
-    return Results(found.records, gaps, found.older, ran)
+    return replace(found, gaps=gaps, ran=ran)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Carry a configuration with its record, empty as yet."""
+
+    config: Any
+    draft: Record
+    cost: float
+
+    @property
+    def words(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.draft.config.items())
+
+
+class _Bar:
+    """Turn costs into thousandths."""
+
+    def __init__(self, progress: Progress | None, name: str, whole: float) -> None:
+        self.progress, self.name, self.whole = progress, name, whole or 1.0
+        self.finished = 0.0
+        self.words = ""
+
+    def about(self, *pieces: Sequence[_Task]) -> None:
+        self.words = f": {pieces[0][0].words}" if pieces else ""
+        self.say(0.0)
+
+    def done(self, cost: float) -> None:
+        self.finished += cost
+        self.say(0.0)
+
+    def say(self, more: float) -> None:
+        """Say what is done, and so much more of what is under way."""
+        if self.progress is not None:
+            share = (self.finished + more) / self.whole
+            self.progress(f"{self.name}{self.words}", round(1000 * share), 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """Carry what all pieces have in common."""
+
+    experiment: Experiment[Any]
+    store: Store
+    place: Workplace
+    data: Path
+    clock: Callable[[], float]
+    bar: _Bar | None
+
+    def base(self, draft: Record) -> str:
+        """Return the beginning of the names of folders of one configuration with any seeds."""
+        digest = configuration_digest(draft.experiment, draft.profile, seedless(draft.config))
+        return f"{digest}-{draft.code[:8]}."
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """Say what became of a piece: configurations by the digest of their record."""
+
+    ran: int = 0
+    errors: dict[str, str] = field(default_factory=dict)
+    busy: set[str] = field(default_factory=set)
+
+
+def _run_piece(
+    site: _Site, piece: tuple[_Task, ...], wait: bool
+) -> tuple[tuple[_Task, ...], _Outcome]:
+    """Run what has no record of configurations that differ by their seed, unless others do."""
+    outcome = _Outcome()
+    if site.bar is not None:
+        site.bar.about(piece)
+    with ExitStack() as claims:
+        own = []
+        for task in piece:
+            path = site.store.path(site.experiment.name, task.draft.digest, task.draft.code)
+            if claims.enter_context(claimed(path, wait=wait)):
+                own.append(task)
+            else:
+                outcome.busy.add(task.draft.digest)
+        for tasks, folder in _begun(site, own):
+            late = time.time() > site.place.deadline
+            reason = _LATE if late else _run_together(site, tasks, folder, outcome)
+            if reason:
+                outcome.errors |= {task.draft.digest: reason for task in tasks}
+    return piece, outcome
+
+
+def _begun(site: _Site, own: Sequence[_Task]) -> Iterator[tuple[tuple[_Task, ...], Path]]:
+    """Part what is missing as it was begun, each part with the folder of what it keeps."""
+    if not own:
+        return
+    parent, base = site.store.folder / site.experiment.name, site.base(own[0].draft)
+    by_seeds = {str(task.draft.seed): task for task in own}
+    missing = {seed for seed, task in by_seeds.items() if not _is_done(site.store, task.draft)}
+    for folder in sorted(parent.glob(f"{base}*/")):
+        seeds = folder.name.removeprefix(base).split("-")
+        if by_seeds.keys() >= set(seeds):
+            if missing.isdisjoint(seeds):
+                shutil.rmtree(folder, ignore_errors=True)  # killed just before it did this itself
+                continue
+            missing -= set(seeds)
+            yield tuple(by_seeds[seed] for seed in seeds), folder
+    rest = [seed for seed in by_seeds if seed in missing]
+    if rest:
+        yield tuple(by_seeds[seed] for seed in rest), parent / f"{base}{'-'.join(rest)}"
+
+
+def _run_together(site: _Site, tasks: tuple[_Task, ...], folder: Path, outcome: _Outcome) -> str:
+    """Run configurations and keep what they give; return why that was not possible."""
+    bar, cost = site.bar, sum(task.cost for task in tasks)
+    place = replace(
+        site.place,
+        folder=folder,
+        progress=None if bar is None else lambda share: bar.say(share * cost),
+    )
+    start = site.clock()
+    with using(site.data) as loaded:
+        try:
+            found = site.experiment.run_all([task.config for task in tasks], place)
+        except OutOfTime:
+            return _LATE
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    seconds = (site.clock() - start) / len(tasks)
+    machine = hardware(place.device)
+    for task, result in zip(tasks, found, strict=True):
+        if _is_done(site.store, task.draft):
+            continue
+        draft = replace(
+            task.draft,
+            seconds=round(seconds, 4),
+            versions=versions(),
+            hardware=machine,
+            data=loaded,
+        )
+        if isinstance(result, RunFailed):
+            site.store.write(replace(draft, failure=str(result) or "no reason given"))
+        else:
+            # what went before a kill counts, too
+            spent = max(draft.seconds, round(float(result.get("training seconds", 0.0)), 4))
+            site.store.write(replace(draft, result=dict(result), seconds=spent))
+        outcome.ran += 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return ""
 
 
 def _is_done(store: Store, draft: Record) -> bool:
     found = store.find(draft.experiment, draft.profile, draft.config, draft.code)
     return isinstance(found, Record)
-
-
-def _run_one(
-    index: int,
-    experiment: Experiment[Any],
-    config: Any,
-    draft: Record,
-    store: Store,
-    data: Path,
-    clock: Callable[[], float],
-) -> tuple[int, bool, str]:
-    """Run a configuration unless somebody else has; return whether it ran, and what went wrong."""
-    own = store.path(experiment.name, draft.digest, draft.code)
-    with _alone(own), using(data) as loaded:
-        if _is_done(store, draft):
-            return index, False, ""
-        start = clock()
-        result, failure = None, ""
-        try:
-            result = dict(experiment.run(config))
-        except RunFailed as error:
-            failure = str(error) or "no reason given"
-        except Exception as error:
-            return index, False, f"{type(error).__name__}: {error}"
-        store.write(
-            replace(
-                draft,
-                result=result,
-                failure=failure,
-                seconds=round(clock() - start, 4),
-                versions=versions(),
-                hardware=hardware(),
-                data=loaded,
-            )
-        )
-        return index, True, ""
 
 
 def _refused(names: set[str], folder: Path, progress: Progress | None) -> dict[str, str]:
@@ -203,35 +363,6 @@ def _refused(names: set[str], folder: Path, progress: Progress | None) -> dict[s
     return reasons
 
 
-def _explained(gap: Gap, profile: str, errors: dict[str, str]) -> Gap:
+def _explained(gap: Gap, profile: str, errors: Mapping[str, str]) -> Gap:
     digest = Record(gap.experiment, profile, gap.config, None, "").digest
-    return Gap(gap.experiment, gap.config, errors.get(digest, gap.reason), gap.path)
-
-
-def _check(profile: str) -> None:
-    if profile not in PROFILES:
-        raise InputError(f"the profile is one of {', '.join(PROFILES)}, not {profile!r}")
-
-
-def _brief(config: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in config.items())
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the right to run one configuration; the system takes it back if the process dies."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock")
-        handle = lock.open("wb")
-    except OSError as error:
-        raise InputError(
-            f"records cannot be written to {path.parent} ({error.strerror}); choose another folder"
-        ) from error
-    with handle:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    return replace(gap, reason=errors.get(digest, gap.reason))

@@ -49,7 +49,7 @@ class Snapshot:
         """Return what is known after one more epoch; the tensors are still those of before."""
         courses = list(self.courses)
         for m, loss, accuracy in zip(self.running, losses, accuracies, strict=True):
-            courses[m] = courses[m].after(loss, accuracy, seconds)
+            courses[m] = courses[m].after(loss, accuracy, seconds, len(self.running))
         running = tuple(m for m in self.running if not courses[m].failure)
         return replace(self, courses=tuple(courses), running=running)
 

@@ -15,17 +15,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from reluctant.reports.courses import Course
-from reluctant.reports.data import DataSet, Images
+from reluctant.reports.data import DataSet
 from reluctant.reports.execution import Execution
 from reluctant.reports.experiment import RunFailed
 from reluctant.reports.groups import Group
+from reluctant.reports.labelled import Labelled
 from reluctant.reports.recipes import Recipe
 from reluctant.reports.snapshots import Snapshot, capture, restore
 from reluctant.theory.errors import InputError
 
 #: Modules whose source decides what a training gives: part of the ``code`` of an experiment.
 ENGINE: Final = tuple(
-    f"reluctant.reports.{name}" for name in ("data", "execution", "groups", "recipes", "training")
+    f"reluctant.reports.{name}"
+    for name in ("data", "execution", "groups", "labelled", "recipes", "training")
 )
 
 _PLAIN: Final = Execution()
@@ -42,6 +44,7 @@ def train(
     execution: Execution = _PLAIN,
     checkpoint: Path | str | None = None,
     after_epoch: Callable[[int], None] | None = None,
+    until: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Course:
     """Train one network in place.
@@ -63,6 +66,7 @@ def train(
         execution=execution,
         checkpoint=checkpoint,
         after_epoch=after_epoch,
+        until=until,
         clock=clock,
     )
     if course.failure:
@@ -79,6 +83,7 @@ def train_together(
     execution: Execution = _PLAIN,
     checkpoint: Path | str | None = None,
     after_epoch: Callable[[int], None] | None = None,
+    until: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Course, ...]:
     """Train networks of one build at once, each as it would be alone.
@@ -100,7 +105,9 @@ def train_together(
         checkpoint: File that has the whole state after each epoch. A training that was killed
             goes on there and gives the same bits. Halves have files of their own beside it.
         after_epoch: Told the number of epochs done just now, when the networks are up to date; not
-            told of epochs before a checkpoint.
+            told of epochs before a checkpoint. What it raises ends the training.
+        until: Epoch after which to stop, as the same training would be there; none of the recipe's
+            is left out if this is.
         clock: Seconds.
 
     Returns:
@@ -128,6 +135,7 @@ def train_together(
         data.test.to(execution.device),
         recipe,
         execution,
+        recipe.epochs if until is None else min(until, recipe.epochs),
         after_epoch,
         clock,
     )
@@ -139,10 +147,11 @@ def train_together(
 class _Training:
     """Carry what stays the same from epoch to epoch."""
 
-    part: Images
-    test: Images
+    part: Labelled
+    test: Labelled
     recipe: Recipe
     execution: Execution
+    until: int
     after_epoch: Callable[[int], None] | None
     clock: Callable[[], float]
 
@@ -208,7 +217,7 @@ class _Training:
         for generator, bits in zip(generators, state.tensors["generator"], strict=True):
             generator.set_state(bits.clone())  # a generator takes no view of a larger tensor
         members = state.running
-        while state.running == members and state.epoch < self.recipe.epochs:
+        while state.running == members and state.epoch < self.until:
             start = self.clock()
             with self.execution.active():
                 losses = self._epoch(group, optimizer, generators, state.epoch)

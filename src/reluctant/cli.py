@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -48,12 +48,10 @@ from reluctant.options import (
     Workers,
 )
 from reluctant.replays import counterexamples, replay
+from reluctant.runs_command import run, runs
 from reluctant.schema import schema
 from reluctant.terminal import OneLineUsage, answering, make_console, progress_bar
 from reluctant.theory.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="reluctant",
@@ -316,35 +314,6 @@ def refute(
 
 @app.command()
 @answering
-def run(
-    experiment: Annotated[str, typer.Argument(help="Name of the experiment.")],
-    profile: Size = RunProfile.QUICK,
-    output: Output = "out/report",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    data_folder: DataFolder = None,
-) -> None:
-    """Run one experiment; a killed run goes on where it was."""
-    from reluctant.reports import runner
-    from reluctant.theory.tasks import processes
-
-    with progress_bar() as progress:
-        results = runner.run(
-            experiment,
-            profile.value,
-            output,
-            progress,
-            workers=workers or processes(),
-            scheduler=scheduler,
-            data=data_folder,
-        )
-    typer.echo(f"{experiment}: {len(results.records)} records, {results.ran} of them run just now")
-    for gap in results.gaps:
-        typer.echo(f"missing: {gap.reason}")
-
-
-@app.command()
-@answering
 def report(
     profile: Size = RunProfile.QUICK,
     output: Output = "out/report",
@@ -371,7 +340,7 @@ def report(
     raise typer.Exit(exit_code(files.report, strict=False))
 
 
-for command in (kernel, replay, counterexamples, schema):
+for command in (run, runs, kernel, replay, counterexamples, schema):
     app.command()(command)
 app.add_typer(data, name="data")
 
