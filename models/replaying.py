@@ -210,7 +210,7 @@ def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
     moving = _depending(needed, net.program.data)
     graph = {node.name: node for node in needed}
     sites: dict[str, Site] = {}
-    for layer in net.gate_layers:
+    for layer, (recorded, _) in zip(net.gate_layers, net.program.probes, strict=True):
         if layer.name not in graph:
             continue
         if layer.kind not in ("relu", "max"):
@@ -221,9 +221,17 @@ def _sites(net: PathNetwork, needed: Sequence[fx.Node]) -> dict[str, Site]:
                 where=layer.place,
             )
         call = graph[layer.name]
-        carried = (n for n in call.all_input_nodes if n.name in moving)
-        operand = next(n for n in carried if n.name != layer.made_by)
+        read = [n for n in call.all_input_nodes if n.name in moving and n.name != layer.made_by]
+        operand = next((n for n in read if n.name == recorded), read[0])
         windows = None
+        of_two = any(isinstance(p, Reindex) and len(p.operands) > 1 for p in by_name[layer.name])
+        if layer.kind == "max" and (of_two or layer.batch != 0):
+            raise UnsupportedOperation(
+                f"{layer.place}: {layer.name} is a maximum of two tensors, or of one whose examples do "
+                "not come first, and a gated twin knows no others; write torch.stack((a, b), 1).amax(1)",
+                operation=str(call.target),
+                where=layer.place,
+            )
         if layer.kind == "max":
             windows = _windows(call, operand, by_name[layer.name], layer.ties == "shared")
         sites[layer.name] = Site(layer.name, operand.name, layer.place, windows)
@@ -235,8 +243,8 @@ def _windows(node: fx.Node, operand: fx.Node, parts: Sequence[Node], is_shared: 
     size = tuple(operand.meta["val"].shape[1:])
     numbers = torch.arange(1, 1 + math.prod(size), dtype=torch.float64).reshape(1, *size)
     for part in itertools.takewhile(lambda part: not isinstance(part, Gate), parts):
-        assert isinstance(part, Reindex)
-        numbers = part.move([numbers])
+        if isinstance(part, Reindex):  # and not the sign that makes the smallest the largest
+            numbers = part.move([numbers])
     inside = numbers > 0
     index = torch.where(inside, numbers - 1, float(math.prod(size))).long().flatten()
     value = node.meta["val"]

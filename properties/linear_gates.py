@@ -13,6 +13,8 @@ from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import is_integral, output_tolerance
 from reluctant.properties.hadamard import entering, layer_gates
 from reluctant.properties.tangents import ONES_INPUT
+from reluctant.theory.anatomy import compares_data_with_numbers
+from reluctant.theory.mask_labels import MaskReader
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Constant, Input, Reindex, Sum, Weighted
 from reluctant.theory.operators import Bias, Dense
@@ -47,7 +49,11 @@ def _no_sources_in_features(net: PathNetwork) -> Iterator[Unmet]:
             reason = f"the gates of {layer.name} are not made by a readable feature network"
             yield Unmet(name, reason, layer.place)
             continue
-        for i in sorted(net.ancestors([layer.source])):
+        if compares_data_with_numbers(net, g):
+            reason = f"the gates of {layer.name} come from a comparison with numbers other than 0"
+            yield Unmet(name, reason, layer.place)
+        made_from = MaskReader(net, net.input_shape[1:]).inputs(layer.made_by)
+        for i in sorted(net.ancestors(made_from)):
             node = net.nodes[i]
             if isinstance(node, Constant) or (
                 isinstance(node, Weighted) and isinstance(node.operator, Bias)
@@ -58,7 +64,7 @@ def _no_sources_in_features(net: PathNetwork) -> Iterator[Unmet]:
 
 FEATURES_WITHOUT_SOURCES = Hypothesis(
     "features without sources",
-    "Gates come from another network, without biases or other sources.",
+    "Gates come from another network, without biases or other sources, compared with 0.",
     _no_sources_in_features,
 )
 

@@ -83,13 +83,21 @@ def shifted_gates(net: PathNetwork, gates: Sequence[Tensor], shift: Shift) -> li
     for layer, g in zip(net.gate_layers, gates, strict=True):
         source = None if layer.source is None else net.nodes[layer.source].shape
         chosen = layer.kind == "max" and source is not None and len(source) > len(sizes)
-        if chosen and source is not None and g.shape[1] == math.prod(source[1:]) > 1:
+        if chosen and source is not None and _lists_all_positions(g, source):
             windows = g.reshape(len(g), *source[1:], -1).movedim(-1, 1)
             moved = _rolled(windows, sizes, shift).movedim(1, -1)
             found.append(moved.reshape(g.shape))
         else:
             found.append(_rolled(g, sizes, shift))
     return found
+
+
+def _lists_all_positions(t: Tensor, source: Sequence[int]) -> bool:
+    """Tell whether all positions of each channel of a source lie along the second axis of a tensor."""
+    return (
+        t.shape[1] == math.prod(source[1:]) > 1 == math.prod(t.shape[3:])
+        and t.shape[2] == source[0]
+    )
 
 
 def _cyclic(x: Tensor, shift: Shift) -> Tensor:
@@ -140,7 +148,7 @@ def _windows_rolled(net: PathNetwork, i: int, t: Tensor, shift: Shift) -> Tensor
         layer = net.gate_layers[reader.gate]
         if layer.kind == "max" and layer.source is not None:
             source = net.nodes[layer.source].shape
-            if t.shape[1] == math.prod(source[1:]) > 1:
+            if _lists_all_positions(t, source):
                 windows = t.reshape(len(t), *source[1:], -1).movedim(-1, 1)
                 return _rolled(windows, sizes, shift).movedim(1, -1).reshape(t.shape)
     return _rolled(t, sizes, shift)

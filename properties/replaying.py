@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reluctant.properties import catalogue, saved
+from reluctant.properties.dropping import expected, named
 from reluctant.properties.judging import Judgement, Tally, judge
 from reluctant.properties.saved import Record
 from reluctant.properties.shelves import line
@@ -58,7 +59,7 @@ def replay(
     if judgement.outcome is Outcome.REFUTED:
         tally.counterexample = counterexample(trial, judgement, line(known))
         note = _comparison(judgement, known.tensors, record)
-    verdict = tally.verdict(record.subject, statement.expected, time.perf_counter() - started)
+    verdict = tally.verdict(record.subject, expected(statement), time.perf_counter() - started)
     return Report(record.subject, (verdict,), (), record.environment, (note,))
 
 
@@ -79,12 +80,13 @@ def wrapped(record: Record, module: nn.Module) -> nn.Module:
 
 
 def _statement(record: Record, claims: Sequence[Statement]) -> Statement:
-    known = {each.id: each for each in (*catalogue.statements(), *claims)}
-    if record.statement not in known:
+    found = named(record.statement, claims)
+    if found is None:
+        known = [each.id for each in (*catalogue.statements(), *claims)]
         close = difflib.get_close_matches(record.statement, known, n=3, cutoff=0.6)
         hint = f"did it become {', '.join(close)}" if close else "name the file of its conjecture"
         raise InputError(f"no statement is called {record.statement!r}; {hint}")
-    return known[record.statement]
+    return found
 
 
 def _network(record: Record, module: nn.Module | None) -> nn.Module:

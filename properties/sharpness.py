@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.counterexamples import smallest
+from reluctant.properties.dropping import weakened
 from reluctant.properties.families import FAMILIES
-from reluctant.properties.judging import judge
+from reluctant.properties.judging import Judgement, judge
 from reluctant.properties.pools import pool
+from reluctant.properties.shelves import Shelf, of_family
 from reluctant.properties.shrinking import counterexample
 from reluctant.properties.specimens import Family
-from reluctant.theory.errors import NotIdentified, ReluctantError, TooManyPaths
-from reluctant.theory.statements import CannotTry, Claim, Comparison, Hypothesis, Statement, Trial
+from reluctant.theory.statements import Hypothesis, Statement, Trial
 from reluctant.theory.verdicts import Need, Outcome, Sharpness
 
 
@@ -25,6 +24,7 @@ def sharpness(
     families: Sequence[Family] = (*FAMILIES, *CONTROLS),
     examples: int = 12,
     seed_: int = 0,
+    shelf: Shelf | None = None,
 ) -> Sharpness:
     """Drop one hypothesis of a statement and look for a network on which it then fails.
 
@@ -36,6 +36,7 @@ def sharpness(
         families: Families to draw from.
         examples: Number of specimens looked at in each family.
         seed_: Seed of the draws.
+        shelf: Counterexamples that are known, tried first, and those that are to be kept.
 
     Returns:
         The smallest counterexample, or how many networks were tried without one.
@@ -43,8 +44,19 @@ def sharpness(
     if statement.draws_networks:
         reason = "it is measured on networks of its own, which meet all hypotheses"
         return Sharpness(statement.id, hypothesis.name, Need.DEFINING, 0, reason=reason)
-    others = tuple(h for h in statement.hypotheses if h is not hypothesis)
-    weaker = replace(statement, hypotheses=others, claim=_as_far_as_it_goes(statement.claim))
+    weaker, kept = weakened(statement, hypothesis), shelf or Shelf()
+
+    def needed(family: Family, found: tuple[Trial, Judgement], alone: int) -> Sharpness:
+        network = {"family": family.name, "choices": list(found[0].choices)}
+        line = kept.keep(weaker, family.name, *found, network)
+        again = f"reluctant verify --sharpness --statements {statement.id}  # {family.name}"
+        example = counterexample(*found, line or again)
+        return Sharpness(statement.id, hypothesis.name, Need.NEEDED, alone, example, family.name)
+
+    for family in families:
+        known = kept.retried(weaker, family.name, of_family(family))
+        if known:
+            return needed(family, known, 1)
     alone = 0
     unsaid: list[str] = []
     for family in families:
@@ -55,30 +67,10 @@ def sharpness(
             judgement = judge(weaker, trial)
             alone += judgement.outcome in (Outcome.HOLDS, Outcome.REFUTED)
             if judgement.outcome is Outcome.REFUTED:
-                line = f"reluctant verify --sharpness --statements {statement.id}  # {family.name}"
-                found = smallest(weaker, specimens, position, trial)
-                example = counterexample(*found, line)
-                return Sharpness(
-                    statement.id, hypothesis.name, Need.NEEDED, alone, example, family.name
-                )
+                return needed(family, smallest(weaker, specimens, position, trial), alone)
             if judgement.outcome is Outcome.INCONCLUSIVE:
                 unsaid.append(f"{family.name}: {judgement.reason}")
     if alone:
         return Sharpness(statement.id, hypothesis.name, Need.NOT_SEEN, alone)
     need = Need.DEFINING if unsaid else Need.NEVER_ALONE
     return Sharpness(statement.id, hypothesis.name, need, 0, reason="".join(unsaid[:1]))
-
-
-def _as_far_as_it_goes(claim: Claim) -> Claim:
-    """Return the claim, which cannot be tried where dropping a hypothesis makes it fail to run."""
-
-    def attempt(trial: Trial, **ingredients: Any) -> Sequence[Comparison]:
-        try:
-            return tuple(claim(trial, **ingredients))
-        except (CannotTry, NotIdentified, TooManyPaths):
-            raise
-        except Exception as error:
-            known = isinstance(error, ReluctantError)
-            raise CannotTry(str(error) if known else "what it claims is not defined") from error
-
-    return attempt

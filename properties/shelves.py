@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Union
 
 from torch import Tensor, nn
 
-from reluctant.properties import catalogue, saved
+from reluctant.properties import saved
+from reluctant.properties.dropping import named
 from reluctant.properties.judging import Judgement, judge
 from reluctant.properties.saved import Saved
 from reluctant.theory.errors import InputError, ReluctantError
@@ -190,6 +191,6 @@ def line(known: Saved) -> str:
         return shlex.join(["reluctant", "replay", path, target])
     if "family" not in record.network:
         return f"reluctant.replay({path!r}, module)"
-    if any(statement.id == record.statement for statement in catalogue.statements()):
+    if named(record.statement) is not None:
         return shlex.join(["reluctant", "replay", path])
     return f"reluctant.replay({path!r}, claims=[claim])"

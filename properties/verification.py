@@ -205,7 +205,11 @@ def verify(
             for hypothesis in statement.hypotheses if dropping else ():
                 if progress:
                     progress(f"{statement.id} without “{hypothesis.name}”", done, steps)
-                needs.append(sharpness(statement, hypothesis, examples=2 * examples, seed_=seed_))
+                needs.append(
+                    sharpness(
+                        statement, hypothesis, examples=2 * examples, seed_=seed_, shelf=shelf
+                    )
+                )
                 done += 1
     except KeyboardInterrupt:
         notes = (f"interrupted after {done} of {steps} steps",)

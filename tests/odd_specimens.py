@@ -168,6 +168,14 @@ READ: dict[str, Act] = {
     "own derivative": lambda h, _: _Doubled.apply(h).relu(),  # type: ignore[no-untyped-call]
     "wider type and back": lambda h, _: h.double().relu().to(h.dtype),
     "scale 0": lambda h, _: 0.0 * h + h.relu(),
+    "clamped by a weight": lambda h, m: torch.clamp(h, min=m.scale),
+    "clamped by the data": lambda h, _: torch.clamp(h, max=h[:, :1]),
+    "trained factor": lambda h, m: h * m.scale + m.scale,
+    "a slope on paths": lambda h, m: torch.where(h > 0, h, m.slope * h),
+    "einsum": lambda h, m: torch.einsum("ni,oi->no", h.relu(), m.matrix),
+    "larger of two": lambda h, m: torch.maximum(h, F.linear(h.relu(), m.matrix)),
+    "shrunk": lambda h, _: F.softshrink(h, 0.25) - F.hardshrink(h, 0.5),
+    "in brackets": lambda h, _: h[:, [2, 0, 0, -1]].relu(),
 }
 
 #: Refused, with the start of the operation's name.
@@ -192,7 +200,7 @@ REFUSED: dict[str, tuple[Act, str]] = {
     "sorted": (lambda h, _: h.sort(1)[0], "aten.sort"),
     "largest two": (lambda h, _: h.topk(4, 1)[0], "aten.topk"),
     "chosen by value": (lambda h, _: h.gather(1, h.argsort(1)), "aten.gather"),
-    "ordered by an index of data": (lambda h, _: h[:, h[0].argsort()], "aten.index"),
+    "ordered by an index of data": (lambda h, _: h[:, h[0].argsort()], "aten.select"),
     "what is positive": (lambda h, _: h + h[h > 0].sum(), "aten.index"),
     "integers": (lambda h, _: h.long().to(h.dtype), "aten.to"),
     "less precision": (lambda h, _: h.half().to(h.dtype), "aten.to"),
@@ -204,9 +212,7 @@ REFUSED: dict[str, tuple[Act, str]] = {
     "remainder": (lambda h, _: h % 1.0, "aten.remainder"),
     "division rounded": (lambda h, _: torch.div(h, 2.0, rounding_mode="floor"), "aten.div"),
     "not a number made one": (lambda h, _: torch.nan_to_num(h), "aten.nan_to_num"),
-    "clamped by the data": (lambda h, m: torch.clamp(h, min=m.scale), "aten.clamp"),
-    "clamped by a weight": (lambda h, m: torch.clamp(h, max=h[:, :1]), "aten.clamp"),
-    "trained factor": (lambda h, m: h * m.scale, "aten.mul"),
+    "trained divisor": (lambda h, m: h / m.scale, "aten.div"),
     "softmax": (lambda h, _: h.softmax(1), "aten.softmax"),
     "a sum of exponentials": (lambda h, _: h - h.logsumexp(1, keepdim=True), "aten.logsumexp"),
     "squeezed": (lambda h, _: h * h.mean(1, keepdim=True).sigmoid(), "aten.sigmoid"),
@@ -229,7 +235,6 @@ REFUSED: dict[str, tuple[Act, str]] = {
     "counted in a buffer": (_counted_in_a_buffer, "aten.add"),
     "clamped in place": (_weight_clamped_in_place, "torch.export"),
     "data": (lambda h, _: h.relu() + h.data, "torch.export"),
-    "einsum": (lambda h, m: torch.einsum("ni,oi->no", h.relu(), m.matrix), "aten.einsum"),
     "gates of an exponential": (lambda h, _: h * (h.exp() > 2.0), "aten.exp"),
     "gates by chance": (lambda h, _: h * torch.randint_like(h, 2, dtype=torch.long), "aten.rand"),
     "gates of other examples": (lambda h, _: h * (h > 0).roll(1, 0), "aten.mul"),

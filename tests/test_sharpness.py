@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+from cli_specimens import run
+
+import reluctant as rl
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.catalogue import select
 from reluctant.properties.controls import CONTROLS
 from reluctant.properties.families import FAMILIES
+from reluctant.properties.pools import Pool
 from reluctant.properties.sharpness import sharpness
-from reluctant.theory.verdicts import Need, Report, Sharpness
+from reluctant.properties.shelves import Shelf
+from reluctant.properties.verification import verify, verify_family
+from reluctant.theory.verdicts import Need, Outcome, Report, Sharpness
 
 BY_NAME = {family.name: family for family in (*FAMILIES, *CONTROLS)}
 DENSE = [BY_NAME["FC"], BY_NAME["FC, biases"]]
@@ -60,6 +68,39 @@ def test_needs_survive_json() -> None:
     again = Report.from_json(report.to_json())
     assert again.sharpness[0].need is Need.NEEDED
     assert again.to_json() == report.to_json()
+
+
+def test_its_counterexample_is_kept_tried_first_and_shown_again_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "dual.npk-hadamard without bias-free"
+    shelf = Shelf(tmp_path)
+    found = sharpness(HADAMARD, needs.BIAS_FREE, families=DENSE, shelf=shelf)
+    (known,) = Shelf(tmp_path).known
+    assert found.counterexample is not None and known.record.statement == name
+    line = found.counterexample.reproduce
+    assert line == f"reluctant replay {known.path}"
+    report = rl.replay(known.path)
+    assert report[name].outcome is Outcome.REFUTED and not report.failures
+    assert report[name].counterexample == found.counterexample
+    assert report.notes == ("both sides are the saved ones, bit for bit",)
+    shown = run(*line.split()[1:])
+    assert shown.exit_code == 0 and found.counterexample.summary in " ".join(shown.stdout.split())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "head", lambda *_: pytest.fail("specimens were drawn"))
+        again = sharpness(HADAMARD, needs.BIAS_FREE, families=DENSE, shelf=Shelf(tmp_path))
+    assert again.counterexample == found.counterexample and again.need is Need.NEEDED
+    shelf = Shelf(tmp_path)  # the statement itself knows nothing of it, and keeps it where it is
+    verdict = verify_family(HADAMARD, DENSE[1], examples=2, shelf=shelf)
+    assert verdict.outcome is Outcome.NOT_IMPLIED and shelf.notes == [] and known.path.exists()
+
+
+def test_verify_keeps_what_it_finds_without_a_hypothesis(tmp_path: Path) -> None:
+    report = verify(["dual.npk-hadamard"], "smoke", dropping=True, counterexamples=tmp_path)
+    needed = {n.hypothesis: n for n in report.sharpness if n.need is Need.NEEDED}
+    kept = {known.record.statement.partition(" without ")[2] for known in Shelf(tmp_path).known}
+    assert kept == {*needed} and needed
 
 
 def test_what_an_answer_rests_on_is_one_line() -> None:

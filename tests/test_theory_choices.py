@@ -236,3 +236,40 @@ def test_slopes_that_differ_from_place_to_place_break_shift_invariance(
 
     found = shift_symmetry(rl.trace(Striped(), torch.ones(2, 1, 4, dtype=F64)))
     assert isinstance(found, ShiftSymmetry) and found.steps == (step,)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda t: t.flip(1) * (t > 1),
+        lambda t: t.flip(1) * (t.abs() >= 1),
+        lambda t: t.flip(1) * (t > SLOPES),
+        lambda t: t.flip(1) * (t > t.flip(1) + 1),
+        lambda t: F.hardshrink(t, 1.0),
+    ],
+    ids=["number", "number below", "numbers", "number added", "shrinkage"],
+)
+def test_gates_that_compare_with_numbers_do_not_scale_with_the_input(act: Act) -> None:
+    report = rl.check(Acting(act), X, "dlgn.constant-input-piecewise", effort="quick")
+    verdict = report["dlgn.constant-input-piecewise"]
+    assert verdict.outcome is rl.Outcome.NOT_IMPLIED, verdict.reason
+    assert verdict.unmet[0].hypothesis == "features without sources"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda t: t.flip(1) * (t > t.flip(1)),
+        lambda t: t.flip(1) * (t > torch.zeros_like(t)),
+        lambda t: t * ((t.flip(1) > 0) | (t.flip(1) * 2 < 0)),
+    ],
+    ids=["data", "zeros", "both signs"],
+)
+def test_gates_that_compare_data_with_data_or_0_do(act: Act) -> None:
+    report = rl.check(Acting(act), X, "dlgn.constant-input-piecewise", effort="quick")
+    assert report["dlgn.constant-input-piecewise"].outcome is rl.Outcome.HOLDS
+
+
+def test_a_maximum_with_zeros_in_the_shape_of_the_data_has_its_twin() -> None:
+    module = Acting(lambda t: torch.maximum(torch.zeros_like(t), t))
+    assert torch.equal(to_dgn(module, X, shared=True, gate=HARD)(X), module(X))

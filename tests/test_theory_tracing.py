@@ -241,12 +241,6 @@ def test_what_cannot_be_read_is_refused_by_name_and_place(
     assert caught.value.operation.startswith(operation)
 
 
-@pytest.mark.parametrize("act", [F.softshrink, F.hardshrink, lambda t: t.amin(1)])
-def test_what_is_piecewise_linear_is_not_called_foreign(act: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(rl.UnsupportedOperation, match="is piecewise linear, and not read yet"):
-        trace(Refused(act), X)
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("call", [trace, rl.npk, rl.count_paths, rl.paths, rl.check])
 def test_layers_without_units_are_refused_by_place(call: Callable[..., Any], bias: bool) -> None:

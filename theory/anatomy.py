@@ -15,6 +15,9 @@ from reluctant.theory.operators import Bias, Convolution, Dense
 from reluctant.theory.pooled import is_a_maximum
 from reluctant.theory.structure import gate_parameters, identity_skips
 
+_COMPARED = {"gt", "ge", "lt", "le", "eq", "ne"}
+_ZEROS = {"aten.zeros_like.default", "aten.new_zeros.default", "aten.zeros.default"}
+
 
 def called(net: PathNetwork, node: Node) -> str:
     """Return the name that the module gives to a layer of weights, or else that of the node."""
@@ -171,6 +174,41 @@ def threshold_of(net: PathNetwork, layer: int) -> float:
             return float(str(node.args[1]))
         todo.extend(k for k in node.all_input_nodes if k.name not in _carriers(net))
     return 0.0
+
+
+def compares_data_with_numbers(net: PathNetwork, layer: int) -> bool:
+    """Tell whether gates that are a tensor of their own come from a comparison with more than data and 0.
+
+    Args:
+        net: Network.
+        layer: Gate layer.
+    """
+    graph, data = {node.name: node for node in net.program.graph.nodes}, net.program.data
+    todo, seen = [graph[net.gate_layers[layer].made_by]], _carriers(net)
+    while todo:
+        node = todo.pop()
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        is_comparison = any(part in _COMPARED for part in str(node.target).split(".")[1:2])
+        if is_comparison and not all(_is_data_or_zero(each, data) for each in node.args[:2]):
+            return True
+        todo.extend(node.all_input_nodes)
+    return False
+
+
+def _is_data_or_zero(operand: object, data: str) -> bool:
+    if not isinstance(operand, fx.Node):
+        return operand == 0
+    todo, seen = [operand], set[fx.Node]()
+    while todo:
+        node = todo.pop()
+        if node.name == data or str(node.target) in _ZEROS:
+            return True
+        if node not in seen:
+            seen.add(node)
+            todo.extend(node.all_input_nodes)
+    return False
 
 
 def _carriers(net: PathNetwork) -> set[str]:

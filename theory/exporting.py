@@ -17,10 +17,10 @@ from torch.export.graph_signature import OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reluctant.theory.errors import UnsupportedOperation
-from reluctant.theory.places import first_line, user_frame
+from reluctant.theory.places import first_line, in_trace, user_frame
+from reluctant.theory.spellings import write_out
 
 EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
-_THRESHOLDS = ("aten.threshold.default", "aten.threshold_.default")
 _VIEWS = (
     "view",
     "slice",
@@ -86,7 +86,9 @@ def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             if _mutates_a_view(exported.graph):
                 exported = exported.run_decompositions({})
     except Exception as error:
-        where = user_frame(error) or (f"after {finished[0]}: " if finished else "")
+        said, _ = in_trace(str(error))
+        after = f"after {finished[0]}: " if finished else ""
+        where = user_frame(error) or (f"{said}: " if said else after)
         reason = (
             "the forward branches on the values of its data (an if, a while or a size that they "
             "decide), so it is no path network; use torch.where or gates"
@@ -103,7 +105,7 @@ def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     finally:
         for hook in hooks:
             hook.remove()
-    _write_out_thresholds(exported.graph)
+    write_out(exported.graph)
     return exported
 
 
@@ -112,19 +114,6 @@ def output_of(exported: torch.export.ExportedProgram) -> str:
     kinds = [spec.kind for spec in exported.graph_signature.output_specs]
     results = exported.graph.output_node().args[0]
     return str(results[kinds.index(OutputKind.USER_OUTPUT)].name)
-
-
-def _write_out_thresholds(graph: fx.Graph) -> None:
-    """Write a threshold as the choice that it is, unless it is a ReLU."""
-    for node in [n for n in graph.nodes if str(n.target) in _THRESHOLDS and any(n.args[1:])]:
-        q, edge, value = node.args
-        with graph.inserting_before(node):
-            above = graph.call_function(torch.ops.aten.gt.Scalar, (q, edge))
-            chosen = graph.call_function(torch.ops.aten.where.ScalarOther, (above, q, value))
-        above.meta = {**node.meta, "val": q.meta["val"] > edge}
-        chosen.meta = dict(node.meta)
-        node.replace_all_uses_with(chosen)
-        graph.erase_node(node)
 
 
 def _mutates_a_view(graph: fx.Graph) -> bool:

@@ -17,6 +17,7 @@ from torch.fx.node import map_arg
 
 from reluctant.theory.entries import Entries
 from reluctant.theory.errors import UnsupportedOperation
+from reluctant.theory.places import written_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Static:
 
     def repeats(self, axis: int) -> bool:
         """Tell whether an axis repeats the same entries of a parameter, as an expanded one does."""
+        if self.value().shape[axis] == 1:
+            return True
         return self.entries is not None and self.entries.repeat_along(axis)
 
 
@@ -146,6 +149,12 @@ class Call:
     def operation(self) -> str:
         """Return the operation's name."""
         return str(self.node.target)
+
+    @property
+    def called(self) -> str:
+        """Return the operation's name, and what the user wrote, if that says more."""
+        written = written_at(self.node)
+        return f"{self.operation} in {written}" if written else self.operation
 
     @property
     def is_floating(self) -> bool:

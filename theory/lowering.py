@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -191,7 +191,7 @@ class Lowering:
 
     def refuse(self, call: Call, why: str) -> UnsupportedOperation:
         """Return the error that says what cannot be read, where, and why."""
-        message = f"{call.place}: {call.operation} cannot be read as part of a path network: {why}"
+        message = f"{call.place}: {call.called} cannot be read as part of a path network: {why}"
         return UnsupportedOperation(
             message, operation=call.operation, where=call.place, node=call.name
         )
@@ -213,20 +213,40 @@ class Lowering:
             return argument
         raise self.refuse(call, "it needs a tensor that carries paths here")
 
-    def one_example(self, call: Call, value: Tensor, rank: int | None = None) -> Tensor:
+    def batch_first(self, call: Call, argument: Any) -> Path:
+        """Return an argument that must carry paths, and count the examples along its first axis."""
+        path = self.path(call, argument)
+        if path.batch != 0:
+            raise self.refuse(call, "the batch axis of its operand is not the first")
+        return path
+
+    def broadcast(self, call: Call, operands: Iterable[Any]) -> tuple[tuple[int, ...], int]:
+        """Return the shape of one example to which operands are broadcast, and the axis of examples."""
+        assert call.shape is not None
+        later = {len(p.shape) - p.batch for p in operands if isinstance(p, Path)}
+        if len(later) != 1:
+            raise self.refuse(call, "its operands count the examples along different axes")
+        batch = len(call.shape) - 1 - later.pop()
+        return (*call.shape[:batch], *call.shape[batch + 1 :]), batch
+
+    def one_example(
+        self, call: Call, value: Tensor, rank: int | None = None, batch: int = 0
+    ) -> Tensor:
         """Drop a batch axis along which a constant repeats itself.
 
         Args:
             call: Operation that reads it.
             value: Constant.
-            rank: Number of axes of one example, if the constant may have no batch axis.
+            rank: Number of axes of one example, if the constant may have fewer than the result.
+            batch: Axis of the result that counts the examples.
         """
         value = value.detach()
-        if rank is not None and value.ndim <= rank:
+        axis = batch if rank is None else batch - (rank + 1 - value.ndim)
+        if axis < 0:
             return value
-        if differs(value):
+        if differs(value.movedim(axis, 0)):
             raise self.refuse(call, "a constant differs from example to example")
-        return value[0]
+        return value.select(axis, 0)
 
     def lower(self, call: Call) -> Lowered:
         """Return what the call makes of its arguments."""
@@ -259,7 +279,7 @@ class Lowering:
         reasons = {**SUBGRAPHS, **UNREAD}
         why = reasons.get(call.operation, "it is neither linear in the data nor a gate")
         if call.operation in PIECEWISE_LINEAR:
-            why = "it is piecewise linear, and not read yet; write it with ReLUs or comparisons"
+            why = "it is piecewise linear, and not read yet; write it with maxima, ReLUs or comparisons"
         return Unreadable(self.refuse(call, why), is_final=True)
 
     def _feeds_a_constant(self, call: Call) -> bool:

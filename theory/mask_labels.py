@@ -21,7 +21,7 @@ _SAME = {
     "aten.detach_.default", "aten.lift_fresh_copy.default", "aten.dropout.default",
 }  # fmt: skip
 _MOVES = MOVES - _SAME | {
-    "aten.unflatten.int", "aten.squeeze.dims", "aten.movedim.int", "aten.swapaxes.default",
+    "aten.unflatten.int", "aten.squeeze.dims", "aten.movedim.int", "aten.swapaxes.default", "aten.swapdims.default",
     "aten.select.int", "aten.roll.default",
 }  # fmt: skip
 _ENTRYWISE = {

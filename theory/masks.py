@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from reluctant.theory.lowered import Call, Mask, Path, Static, leaves
-from reluctant.theory.operations import COMPARISONS, MOVES
+from reluctant.theory.operations import COMPARISONS, MOVED, MOVES
 
 _KEEPS_HARD = (
     "mul",
@@ -43,7 +43,7 @@ def mask_of(call: Call, arguments: Sequence[Any]) -> Mask:
     read = [a for a in arguments if isinstance(a, Path | Mask)]
     sources = [a.node if isinstance(a, Path) else a.source for a in read]
     source = sources[0] if sources else None
-    keeps = call.operation in MOVES or any(part in call.operation for part in _KEEPS_HARD)
+    keeps = call.operation in MOVES | MOVED or any(part in call.operation for part in _KEEPS_HARD)
     is_boolean = getattr(call.node.meta.get("val"), "dtype", None) is torch.bool
     hard = is_boolean or (keeps and _reads_bits_only(call, arguments))
     if call.operation in _NOT and isinstance(read[0], Mask) and is_boolean:

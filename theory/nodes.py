@@ -141,6 +141,7 @@ class GateLayer:
             channel. Of a PReLU it is a parameter, which makes gates and is no weight on a path.
         slope: Identity of that parameter, None if there is none.
         moves: True if the gates are soft, and so move with their pre-activation between ties.
+        batch: Axis of the graph's tensor that counts the examples; it is the first of the gates.
     """
 
     name: str
@@ -154,6 +155,7 @@ class GateLayer:
     low: Callable[[], Tensor] = _shut
     slope: int | None = None
     moves: bool = False
+    batch: int = 0
 
     @property
     def is_step(self) -> bool:

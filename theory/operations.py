@@ -31,23 +31,55 @@ MOVES = {
     "aten.detach.default", "aten.alias.default", "aten.numpy_T.default", "aten.mT.default",
     "aten.detach_.default", "aten.lift_fresh_copy.default",
 }  # fmt: skip
+# What moves entries in ways that depend on its arguments; found by moving numbers.
+MOVED = {
+    f"aten.{name}"
+    for name in (
+        "index.Tensor", "index_select.default", "gather.default", "take_along_dim.default",
+        "repeat.default", "tile.default", "repeat_interleave.self_int", "narrow.default",
+        "unfold.default", "im2col.default", "rot90.default", "diagonal.default", "tril.default",
+        "triu.default", "hstack.default", "vstack.default", "dstack.default", "column_stack.default",
+        "tensor_split.sections", "tensor_split.indices", "hsplit.int", "vsplit.int",
+    )
+}  # fmt: skip
 # What adds two tensors.
 ADDITIONS = {f"aten.{name}.Tensor" for name in ("add", "add_", "sub", "sub_")}
+# What chooses the largest or the smallest entry: of two tensors, or along axes of one.
+EXTREMES_OF_TWO = {
+    "aten.maximum.default": 1, "aten.max.other": 1, "aten.clamp_min.Tensor": 1,
+    "aten.minimum.default": -1, "aten.min.other": -1, "aten.clamp_max.Tensor": -1,
+}  # fmt: skip
+EXTREMES_OVER_AXES = {
+    "aten.amax.default": 1, "aten.max.dim": 1, "aten.amin.default": -1, "aten.min.dim": -1,
+}  # fmt: skip
 # What compares the data with a number, and how.
 COMPARISONS = {f"aten.{name}.Scalar": name for name in ("gt", "ge", "lt", "le")}
 # What is linear between kinks, and has no rule.
 PIECEWISE_LINEAR = {
-    "aten.amin.default", "aten.min.dim", "aten.min.other",
-    "aten.minimum.default", "aten.softshrink.default",
-    "aten.hardshrink.default", "aten.hardsigmoid.default", "aten.hardsigmoid_.default",
-    "aten.clamp.Tensor", "aten.clamp_.Tensor", "aten.clamp_min.Tensor", "aten.clamp_max.Tensor",
+    "aten.sort.default", "aten.sort.stable", "aten.msort.default", "aten.topk.default",
+    "aten.kthvalue.default", "aten.median.dim", "aten.cummax.default", "aten.cummin.default",
+    "aten.fractional_max_pool2d.default", "aten.fractional_max_pool3d.default", "aten.aminmax.default",
 }  # fmt: skip
 # What may be linear in the data, has no rule, and can be written otherwise.
+_PRODUCTS = (
+    "addbmm", "addmv", "baddbmm", "bilinear", "chain_matmul", "dot", "inner", "kron",
+    "linalg_multi_dot", "outer", "tensordot",
+)  # fmt: skip
+_SUMS = ("col2im", "cumsum", "diff", "index_add", "scatter_add", "index_copy", "diag_embed")
 UNREAD = {
-    "aten.einsum.default": "einsum is not read; write a product with parameters as linear, matmul or "
-    "a convolution",
-    "aten.index.Tensor": "tensors in brackets are not read as indices; pick with index_select or a "
-    "slice",
+    f"aten.{name}.default": why
+    for names, why in (
+        (
+            _PRODUCTS,
+            "this spelling of a product is not read; write one with parameters as linear, matmul, einsum "
+            "or a convolution",
+        ),
+        (
+            _SUMS,
+            "it is linear in the data, and not read yet; write it with slices, sums and weights",
+        ),
+    )
+    for name in names
 }
 # What runs a part of the graph of its own, and why that cannot be read.
 SUBGRAPHS = {

@@ -114,7 +114,8 @@ def until(module: nn.Module, target: str) -> Until:
 
 def batch_axis(found: Any, count: int) -> int | None:
     """Return the first axis of a tensor that can count its examples, None if none can."""
-    sizes = list(found.shape) if isinstance(found, Tensor) else []
+    sizes: list[Any] = list(found.shape) if isinstance(found, Tensor) else []
+    sizes = [size if isinstance(size, int) else None for size in sizes]  # the data may decide one
     return sizes.index(count) if count in sizes else None
 
 

@@ -22,15 +22,16 @@ from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.fields import PrimeField
 from reluctant.theory.lowered import number
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.operations import CREATORS, MOVES
-from reluctant.theory.residue_rules import RULES, choice, windows
+from reluctant.theory.operations import CREATORS, EXTREMES_OF_TWO, MOVED, MOVES
+from reluctant.theory.residue_rules import RULES, both, choice, windows
 
-_MOVES = MOVES | {
+_MOVES = MOVES | MOVED | {
     f"aten.{name}"
     for name in (
         "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int",
-        "movedim.intlist", "moveaxis.int", "swapaxes.default",
-        "index_select.default", "chunk.default", "split.Tensor", "split_with_sizes.default",
+        "movedim.intlist", "moveaxis.int", "swapaxes.default", "swapdims.default",
+        "expand_as.default", "view_as.default", "reshape_as.default",
+        "chunk.default", "split.Tensor", "split_with_sizes.default",
         "split.sizes", "unbind.int", "roll.default",
         "cat.default", "concat.default", "concatenate.default", "stack.default",
         "positive.default", "neg.default",
@@ -49,7 +50,8 @@ _WITH_STATISTICS = ("aten._native_batch_norm_legit_no_training.default",)
 _PRODUCTS = {
     "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.addmm.default",
     "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding",
-    "aten.conv2d.padding", "aten.conv3d.padding",
+    "aten.conv2d.padding", "aten.conv3d.padding", "aten.bmm.default", "aten.mv.default",
+    "aten.einsum.default",
 }  # fmt: skip
 
 
@@ -202,6 +204,8 @@ class Walk:
         if layer is None:
             return node.all_input_nodes
         same = [g for g in self.net.gate_layers if g.name == node.name and g.kind != "clip"]
+        if self.operation(node) in EXTREMES_OF_TWO and same[0].kind == "max":
+            return node.all_input_nodes
         if len(same) > 1:
             return [n for n in node.all_input_nodes if n.name != same[0].made_by]
         return [self.gated_operand(node, layer)]
@@ -344,7 +348,7 @@ class Walk:
 
     def clipped(self, node: fx.Node, k: int) -> Tensor:
         """Clip: what is above the lower edge, less what is above the upper one."""
-        q = self.residues(self.found[self.gated_operand(node, k).name])
+        q = self.gated_residues(node, k)
         edges: list[Any] = [0.0, 6.0]
         if "relu6" not in self.operation(node):
             names = ("min_val", "max_val") if "hardtanh" in self.operation(node) else ("min", "max")
@@ -361,24 +365,33 @@ class Walk:
     def gated(self, node: fx.Node, k: int) -> Tensor:
         """Multiply by a layer of gates; a maximum adds up each window."""
         layer, gates = self.net.gate_layers[k], self.gates[k]
+        if layer.batch != 0:
+            raise self.refuse(node, "the batch axis of its operand is not the first")
         if layer.kind == "clip":
             return self.clipped(node, k)
         layers = [j for j, other in enumerate(self.net.gate_layers) if other.name == node.name]
         if len(layers) > 1:
             return self.over.reduce(choice(self, node, layers))
-        q = self.residues(self.found[self.gated_operand(node, k).name])
-        if layer.kind != "max":
-            if q.shape[1:] != gates.shape[1:]:
-                q = q.expand(-1, *gates.shape[1:]) if q.ndim == gates.ndim else q
-            if q.shape[1:] != gates.shape[1:]:
-                raise self.refuse(node, "the batch axis of its operand is not the first")
-            gated = q * gates
-            return gated if k in self.graph.hard else self.over.reduce(gated)
-        entries = windows(self, node, q)  # (n, entry, ...)
-        total = (entries * gates.reshape(gates.shape[0], *entries.shape[1:])).sum(1)
-        shape = node.meta["val"]
-        shape = (shape[0] if isinstance(shape, tuple | list) else shape).shape
-        return self.over.reduce(total).reshape(q.shape[0], *shape[1:])
+        if layer.kind == "max":
+            is_of_two = self.operation(node) in EXTREMES_OF_TWO
+            entries = (
+                both(self, node) if is_of_two else windows(self, node, self.gated_residues(node, k))
+            )
+            total = (entries * gates.reshape(gates.shape[0], *entries.shape[1:])).sum(1)
+            shape = node.meta["val"]
+            shape = (shape[0] if isinstance(shape, tuple | list) else shape).shape
+            return self.over.reduce(total).reshape(entries.shape[0], *shape[1:])
+        q = self.gated_residues(node, k)
+        if q.shape[1:] != gates.shape[1:]:
+            q = q.expand(-1, *gates.shape[1:]) if q.ndim == gates.ndim else q
+        if q.shape[1:] != gates.shape[1:]:
+            raise self.refuse(node, "it is not clear which of its entries the gates multiply")
+        gated = q * gates
+        return gated if k in self.graph.hard else self.over.reduce(gated)
+
+    def gated_residues(self, node: fx.Node, k: int) -> Any:
+        """Return residues of what a layer of gates multiplies."""
+        return self.residues(self.found[self.gated_operand(node, k).name])
 
     def refuse(self, node: fx.Node, why: str) -> UnsupportedOperation:
         """Return the error that names an operation."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from reluctant.theory.lowered import number
+from reluctant.theory.operations import EXTREMES_OVER_AXES
 
 if TYPE_CHECKING:
     from reluctant.theory.residue_graph import Walk
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def windows(walk: Walk, node: fx.Node, q: Tensor) -> Tensor:
     """Return the entries that a maximum chooses from, along the second axis."""
     operation = str(node.target)
-    if operation in ("aten.amax.default", "aten.max.dim"):
+    if operation in EXTREMES_OVER_AXES:
         dims = walk.argument(node, "dim")
         dims = [d % q.ndim for d in (dims if isinstance(dims, list | tuple) else [dims])]
         dims = sorted(dims) or list(range(1, q.ndim))
@@ -50,6 +51,12 @@ def windows(walk: Walk, node: fx.Node, q: Tensor) -> Tensor:
     taps = F.unfold(q, tuple(kernel), tuple(dilation), tuple(padding), tuple(stride))
     taps = taps.reshape(q.shape[0], q.shape[1], math.prod(kernel), -1)
     return taps.movedim(2, 1)
+
+
+def both(walk: Walk, node: fx.Node) -> Tensor:
+    """Return the two tensors that a maximum or a minimum chooses from, along the second axis."""
+    given = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
+    return torch.stack(torch.broadcast_tensors(*(_scalar(walk, each) for each in given)), 1)
 
 
 _CHOICES = {

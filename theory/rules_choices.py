@@ -30,10 +30,11 @@ def _choice(lower: Lowering, call: Call, mask: Any, chosen: Any, other: Any) -> 
         raise lower.refuse(call, "its condition is no comparison, which would be 0 or 1")
     if any(isinstance(t, Mask) for t in (chosen, other)):
         raise lower.refuse(call, "it mixes gates and data that carries paths in one tensor")
-    if any(isinstance(t, Path) and t.batch != 0 for t in (chosen, other)):
-        raise lower.refuse(call, "gates multiply a tensor whose batch axis is not the first")
+    paths = [t for t in (chosen, other) if isinstance(t, Path)]
     assert call.shape is not None
-    shape = call.shape[1:]
+    shape, batch = lower.broadcast(call, paths) if paths else (call.shape[1:], 0)
+    if batch != 0:
+        raise lower.refuse(call, "gates multiply a tensor whose batch axis is not the first")
     slope = _slope(lower, mask, chosen, other)
     if slope is not None and chosen.shape == shape:
         q = chosen if _opens_above(mask) else other
@@ -109,17 +110,6 @@ def _heaviside(lower: Lowering, call: Call) -> Lowered:
     whole = call.shape == (lower.batch, *q.shape)
     sign = ("gt", "ge")[int(values.flatten()[0])] if values.unique().numel() == 1 else ""
     return Mask(call.name, True, q.node, follows=whole, sign=sign)
-
-
-@rule("aten.maximum.default", "aten.max.other")
-def _maximum(lower: Lowering, call: Call) -> Lowered:
-    left, right = call["self"], call["other"]
-    names = [n.name for n in call.node.all_input_nodes]
-    if isinstance(left, Static):
-        left, right, names = right, left, names[::-1]
-    if not is_zero(right):
-        raise lower.refuse(call, "only the maximum with 0 is a ReLU")
-    return own_gates(lower, call, lower.path(call, left), names[0], ties="half")
 
 
 def is_zero(value: Any) -> bool:

@@ -12,8 +12,6 @@ from torch import Tensor
 from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, number
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.masks import mask_of
-from reluctant.theory.rules_routing import shaped
-from reluctant.theory.windows import Windows, adaptive, sliding
 
 
 def own_gates(
@@ -53,7 +51,7 @@ def own_gates(
     # Recorded before the call, which may change its operand in place.
     gated = lower.gate(
         call, q, after=name, probe=probe, kind=kind, hard=low is None, own=True,
-        source=q.node, ties=ties, **rest,
+        source=q.node, ties=ties, batch=q.batch, **rest,
     )  # fmt: skip
     return Path(gated.node, gated.shape, q.batch)
 
@@ -184,128 +182,6 @@ def _gate(lower: Lowering, call: Call) -> Lowered:
     source = q.node if isinstance(q, Path) else None
     hard = call["slope"] == 0
     return Mask(call.name, hard, source, follows=True, moves=not hard)
-
-
-def _winners(
-    lower: Lowering,
-    call: Call,
-    path: Path,
-    windows: Windows,
-    arrange: Callable[[Tensor], Tensor],
-    *,
-    source: int,
-    ties: str,
-) -> Path:
-    """Append the choice of the largest entry of every window.
-
-    Args:
-        lower: Network so far.
-        call: Operation.
-        path: Tensor, arranged so that the windows lie along its last axes.
-        windows: Windows.
-        arrange: Brings the recorded operand, batch axis first, into the same arrangement.
-        source: Node of the operand.
-        ties: "first", or "shared" for equal parts.
-    """
-    name = call.node.all_input_nodes[0].name
-
-    def probe(values: Mapping[str, Any]) -> Tensor:
-        candidates = windows.gather(arrange(values[name]), -math.inf)
-        winners = (candidates == candidates.amax(1, keepdim=True)).to(candidates.dtype)
-        if ties == "shared":
-            return winners / winners.sum(1, keepdim=True)
-        return winners * (winners.cumsum(1) == 1)
-
-    picked = lower.gate(
-        call,
-        lower.reindex(call, [path], windows.move()),
-        after=call.name,
-        probe=probe,
-        kind="max",
-        hard=ties == "first",
-        own=True,
-        source=source,
-        ties=ties,
-    )
-    return lower.total(call, [picked], [0])
-
-
-def _pooled_maximum(lower: Lowering, call: Call, path: Path, windows: Windows) -> Path:
-    shape = path.shape
-
-    def arrange(q: Tensor) -> Tensor:
-        return q.reshape(q.shape[0], *shape)
-
-    return _winners(lower, call, path, windows, arrange, source=path.node, ties="first")
-
-
-@rule(
-    "aten.max_pool1d.default", "aten.max_pool2d.default", "aten.max_pool3d.default",
-    "aten.max_pool2d_with_indices.default", "aten.max_pool1d_with_indices.default",
-)  # fmt: skip
-def _max_pool(lower: Lowering, call: Call) -> Lowered:
-    path, rank = lower.path(call, call["self"]), int(call.operation[13])
-    value = call.node.meta["val"]
-    with_indices = isinstance(value, tuple | list)
-    shape = (value[0] if with_indices else value).shape
-    windows = sliding(
-        path.shape[-rank:],
-        call["kernel_size"],
-        call["stride"],
-        call["padding"],
-        call["dilation"],
-        shape[-rank:],
-    )
-    pooled = _pooled_maximum(lower, call, path, windows)
-    return (pooled, Mask(call.name, False, None)) if with_indices else pooled
-
-
-@rule(
-    "aten.adaptive_max_pool1d.default",
-    "aten.adaptive_max_pool2d.default",
-    "aten.adaptive_max_pool3d.default",
-)
-def _adaptive_max_pool(lower: Lowering, call: Call) -> Lowered:
-    path, rank = lower.path(call, call["self"]), len(call["output_size"])
-    windows = adaptive(path.shape[-rank:], call.node.meta["val"][0].shape[-rank:])
-    return _pooled_maximum(lower, call, path, windows), Mask(call.name, False, None)
-
-
-@rule("aten.amax.default")
-def _amax(lower: Lowering, call: Call) -> Lowered:
-    return _maximum_over(lower, call, call["dim"], call["keepdim"], "shared")
-
-
-@rule("aten.max.dim")
-def _max_over(lower: Lowering, call: Call) -> Lowered:
-    return _maximum_over(lower, call, [call["dim"]], call["keepdim"], "first"), Mask(
-        call.name, False, None
-    )
-
-
-def _maximum_over(lower: Lowering, call: Call, dims: list[int], keep: bool, ties: str) -> Path:
-    path = lower.path(call, call["self"])
-    rank = len(path.shape) + 1
-    axes = sorted(path.axis(d % rank) for d in dims) if dims else list(range(rank - 1))
-    if path.batch != 0:
-        raise lower.refuse(call, "the batch axis of its operand is not the first")
-    others = [a for a in range(len(path.shape)) if a not in axes]
-    order = [*others, *axes]
-    moved = path
-    if order != sorted(order):
-        moved = lower.reindex(call, [path], lambda ts: ts[0].permute(0, *(a + 1 for a in order)))
-    whole = Windows(tuple(torch.arange(path.shape[a])[None] for a in axes))
-
-    def arrange(q: Tensor) -> Tensor:
-        return q.permute(0, *(a + 1 for a in order))
-
-    total = _winners(lower, call, moved, whole, arrange, source=path.node, ties=ties)
-    kept = (
-        [1 if a in axes else size for a, size in enumerate(path.shape)]
-        if keep
-        else [path.shape[a] for a in others]
-    )
-    return shaped(lower, call, total, kept)
 
 
 def multiplied_by_mask(

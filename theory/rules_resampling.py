@@ -20,9 +20,7 @@ def _resampled(lower: Lowering, call: Call) -> tuple[Path, list[Tensor]]:
     Upsampling is separable, and its rows add up to 1: the matrix along an axis is what becomes of
     tensors that are unit vectors along it and constant along the others.
     """
-    path = lower.path(call, call["input"] if "input" in call.arguments else call["self"])
-    if path.batch != 0:
-        raise lower.refuse(call, "the batch axis of its operand is not the first")
+    path = lower.batch_first(call, call["input"] if "input" in call.arguments else call["self"])
     assert call.shape is not None
     rank = len(path.shape) - 1
     arguments: dict[str, Any] = {
@@ -76,8 +74,6 @@ def _linear(lower: Lowering, call: Call) -> Lowered:
     "aten.native_channel_shuffle.default",
 )  # fmt: skip
 def _shuffle(lower: Lowering, call: Call) -> Lowered:
-    path, move = lower.path(call, call["self"]), call.node.target
-    if path.batch != 0:
-        raise lower.refuse(call, "the batch axis of its operand is not the first")
+    path, move = lower.batch_first(call, call["self"]), call.node.target
     (size,) = (v for k, v in call.arguments.items() if k != "self")
     return lower.reindex(call, [path], lambda ts: move(ts[0], size))  # type: ignore[operator]

@@ -92,6 +92,7 @@ def _dropout(lower: Lowering, call: Call) -> Lowered:
 @rule(
     "aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints",
     "aten.unsqueeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.squeeze.default", "aten.unflatten.int",
+    "aten.view_as.default", "aten.reshape_as.default",
 )  # fmt: skip
 def _reshape(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
@@ -129,6 +130,7 @@ def _batch_after(lower: Lowering, call: Call, path: Path) -> int | None:
     "aten.mT.default",
     "aten.t.default",
     "aten.swapaxes.default",
+    "aten.swapdims.default",
 )
 def _permute(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
@@ -177,19 +179,6 @@ def _select(lower: Lowering, call: Call) -> Lowered:
     return Path(moved.node, moved.shape, batch)
 
 
-@rule("aten.index_select.default")
-def _index_select(lower: Lowering, call: Call) -> Lowered:
-    path, index = lower.path(call, call["self"]), call["index"]
-    axis = path.axis(call["dim"]) + 1
-    if not isinstance(index, Static):
-        raise lower.refuse(call, "its index depends on the data")
-    picked = index.value()
-    moved = lower.reindex(
-        call, [path], lambda ts: ts[0].index_select(axis, picked.to(ts[0].device))
-    )
-    return Path(moved.node, moved.shape, path.batch)
-
-
 @rule(
     "aten.chunk.default",
     "aten.split.Tensor",
@@ -221,7 +210,7 @@ def _narrowing(axis: int, start: int, size: int) -> Callable[[Sequence[Tensor]],
     return lambda ts: ts[0].narrow(axis, start, size)
 
 
-@rule("aten.expand.default")
+@rule("aten.expand.default", "aten.expand_as.default")
 def _expand(lower: Lowering, call: Call) -> Lowered:
     path = call["self"]
     if isinstance(path, Mask):

@@ -8,6 +8,7 @@ from reluctant.theory.lowered import Call, Lowered, Mask, Path, Static, differs,
 from reluctant.theory.lowering import Lowering, rule
 from reluctant.theory.masks import mask_of
 from reluctant.theory.rules_gates import multiplied_by_mask
+from reluctant.theory.rules_products import times_weights
 from reluctant.theory.rules_routing import expanded
 
 
@@ -24,17 +25,20 @@ def _multiply(lower: Lowering, call: Call) -> Lowered:
     divides = "div" in call.operation
     if isinstance(right, Path) and not divides:
         left, right = right, left
-    if not isinstance(left, Path):
-        return mask_of(call, [a for a in (left, right) if isinstance(a, Path | Mask | Static)])
     if isinstance(right, Path):
+        made = "it divides by data" if divides else "it is a product of two data tensors"
         raise lower.refuse(
             call,
-            "it is a product of two data tensors; gates must be comparisons such as (q > 0), or made "
-            "by reluctant's gate operation",
+            f"{made}; gates must be comparisons such as (q > 0), or made by reluctant's gate operation",
         )
-    assert call.shape is not None
-    shape = tuple(size for d, size in enumerate(call.shape) if d != left.batch)
-    left = Path(expanded(lower, call, left, shape).node, shape, left.batch)
+    if not isinstance(left, Path):
+        if any(isinstance(a, Static) and a.trained for a in (left, right)):
+            raise lower.refuse(
+                call, "weights multiply gates; multiply what is gated by them before"
+            )
+        return mask_of(call, [a for a in (left, right) if isinstance(a, Mask | Static)])
+    shape, batch = lower.broadcast(call, [left])
+    left = Path(expanded(lower, call, left, shape).node, shape, batch)
     if isinstance(right, Mask):
         if divides:
             raise lower.refuse(call, "it divides by gates")
@@ -42,16 +46,15 @@ def _multiply(lower: Lowering, call: Call) -> Lowered:
             raise lower.refuse(call, "gates multiply a tensor whose batch axis is not the first")
         return multiplied_by_mask(lower, call, left, right)
     if isinstance(right, Static) and right.trained:
-        raise lower.refuse(
-            call,
-            f"the trained factor {right.name} multiplies entries; only linear and convolutional weights are read",
-        )
+        if divides:
+            raise lower.refuse(call, f"it divides by the trained factor {right.name}")
+        return times_weights(lower, call, left, right)
     value = right.value() if isinstance(right, Static) else number(right)
     if not divides and left.batch == 0 and value.ndim == len(shape) + 1 and differs(value):
         hard = bool(((value == 0) | (value == 1)).all())
         assert isinstance(right, Static)
         return multiplied_by_mask(lower, call, left, Mask(right.node, hard, None))
-    factor = lower.one_example(call, value.double(), len(shape))
+    factor = lower.one_example(call, value.double(), len(shape), batch)
     scaled = lower.scale(call, left, 1.0 / factor if divides else factor)
     return Path(scaled.node, scaled.shape, left.batch)
 
@@ -90,7 +93,7 @@ def _written_out_batch_norm(lower: Lowering, call: Call) -> Lowered:
 
 @rule("aten.batch_norm.default")
 def _batch_norm(lower: Lowering, call: Call) -> Lowered:
-    path = lower.path(call, call["input"])
+    path = lower.batch_first(call, call["input"])
     mean, variance = call["running_mean"], call["running_var"]
     if call.arguments.get("training") or mean is None or variance is None:
         raise lower.refuse(

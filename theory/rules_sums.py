@@ -57,12 +57,7 @@ def _add(lower: Lowering, call: Call) -> Lowered:
         if not any(isinstance(t, Path) for t in (left, right)):
             return mask_of(call, [a for a in (left, right) if isinstance(a, Path | Mask | Static)])
         raise lower.refuse(call, "it adds gates to a tensor that carries paths")
-    assert call.shape is not None
-    batches = {t.batch for t in (left, right) if isinstance(t, Path)}
-    if len(batches) > 1:
-        raise lower.refuse(call, "its operands count the examples along different axes")
-    (batch,) = batches
-    shape = tuple(size for d, size in enumerate(call.shape) if d != batch)
+    shape, batch = lower.broadcast(call, (left, right))
     parts = []
     for added, sign in zip((left, right), signs, strict=True):
         part = term(lower, call, added, shape, batch)
@@ -79,16 +74,19 @@ def term(lower: Lowering, call: Call, added: Any, shape: tuple[int, ...], batch:
         call: Operation that reads it.
         added: Path tensor, static tensor or number.
         shape: Shape of one example.
-        batch: Axis that counts the examples.
+        batch: Axis of the result that counts the examples.
     """
     if isinstance(added, Path):
-        if added.batch != batch:
-            raise lower.refuse(call, "its operands count the examples along different axes")
         return expanded(lower, call, added, shape)
     if isinstance(added, Static) and added.trained:
+        axis = batch - (len(shape) + 1 - added.value().ndim)
+        if axis >= 0:
+            if not added.repeats(axis):
+                raise lower.refuse(call, "a trained tensor with one entry an example is added")
+            added = added.view(lambda t: t.select(axis, 0))
         return bias(lower, call, added, shape)
     value = added.value() if isinstance(added, Static) else number(added)
-    return lower.constant(call, shape, lower.one_example(call, value, len(shape)))
+    return lower.constant(call, shape, lower.one_example(call, value, len(shape), batch))
 
 
 def bias(lower: Lowering, call: Call, static: Static, shape: tuple[int, ...]) -> Path:
@@ -97,10 +95,6 @@ def bias(lower: Lowering, call: Call, static: Static, shape: tuple[int, ...]) ->
         if static.value().shape[axis] > 1 and static.repeats(axis):
             static = static.view(lambda t, a=axis: t.narrow(a, 0, 1))  # type: ignore[misc]
     sizes = tuple(static.value().shape)
-    if len(sizes) > len(shape):
-        if math.prod(sizes[: len(sizes) - len(shape)]) != 1:
-            raise lower.refuse(call, "a trained tensor with one entry an example is added")
-        sizes = sizes[len(sizes) - len(shape) :]
     offset = len(shape) - len(sizes)
     own = tuple(offset + a for a, size in enumerate(sizes) if size != 1)
     flat = static.view(lambda t: t.reshape([size for size in t.shape if size != 1]))
@@ -119,7 +113,7 @@ def _pooled_average(
 
 @rule("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
 def _average_pool(lower: Lowering, call: Call) -> Lowered:
-    path, rank = lower.path(call, call["self"]), int(call.operation[13])
+    path, rank = lower.batch_first(call, call["self"]), int(call.operation[13])
     assert call.shape is not None
     windows = sliding(
         path.shape[-rank:],
@@ -140,7 +134,7 @@ def _average_pool(lower: Lowering, call: Call) -> Lowered:
     "aten.adaptive_avg_pool3d.default",
 )
 def _adaptive_average_pool(lower: Lowering, call: Call) -> Lowered:
-    path = lower.path(call, call["self"])
+    path = lower.batch_first(call, call["self"])
     assert call.shape is not None
     rank = len(call["output_size"])
     windows = adaptive(path.shape[-rank:], call.shape[-rank:])

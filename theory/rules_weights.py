@@ -27,13 +27,8 @@ def _operand(lower: Lowering, call: Call, argument: Any) -> Path:
     return argument
 
 
-def _batch_first(lower: Lowering, call: Call, path: Path) -> Path:
-    if path.batch != 0:
-        raise lower.refuse(call, "the batch axis of its operand is not the first")
-    return path
-
-
-def _weight(lower: Lowering, call: Call, argument: Any, what: str) -> Static:
+def weight_of(lower: Lowering, call: Call, argument: Any, what: str) -> Static:
+    """Return an argument that must be trained."""
     if not isinstance(argument, Static):
         raise lower.refuse(call, f"its {what} depends on the data")
     if not argument.trained:
@@ -45,31 +40,21 @@ def _weight(lower: Lowering, call: Call, argument: Any, what: str) -> Static:
 
 @rule("aten.linear.default")
 def _linear(lower: Lowering, call: Call) -> Lowered:
-    return _dense(
-        lower, call, call["input"], _weight(lower, call, call["weight"], "weight"), call["bias"]
+    return dense(
+        lower, call, call["input"], weight_of(lower, call, call["weight"], "weight"), call["bias"]
     )
-
-
-@rule("aten.matmul.default", "aten.mm.default")
-def _matmul(lower: Lowering, call: Call) -> Lowered:
-    left, right = call["self"], call.arguments.get("other", call.arguments.get("mat2"))
-    if not isinstance(left, Path | Static) or not isinstance(right, Static):
-        raise lower.refuse(call, "it multiplies two data tensors, or weights from the left")
-    weight = _weight(lower, call, right, "right factor")
-    if weight.value().ndim != 2:
-        raise lower.refuse(call, "its right factor is no matrix")
-    return _dense(lower, call, left, weight.view(lambda t: t.t()), None)
 
 
 @rule("aten.addmm.default")
 def _addmm(lower: Lowering, call: Call) -> Lowered:
     if call["beta"] != 1 or call["alpha"] != 1:
         raise lower.refuse(call, "it scales its parts")
-    weight = _weight(lower, call, call["mat2"], "second factor")
-    return _dense(lower, call, call["mat1"], weight.view(lambda t: t.t()), call["self"])
+    weight = weight_of(lower, call, call["mat2"], "second factor")
+    return dense(lower, call, call["mat1"], weight.view(lambda t: t.t()), call["self"])
 
 
-def _dense(lower: Lowering, call: Call, operand: Any, weight: Static, shift: Any) -> Path:
+def dense(lower: Lowering, call: Call, operand: Any, weight: Static, shift: Any) -> Path:
+    """Append a dense layer, its weights one row an output, and its bias if it has one."""
     path = _operand(lower, call, operand)
     if path.batch == len(path.shape):
         raise lower.refuse(call, "it mixes the examples of a batch")
@@ -83,8 +68,8 @@ def _dense(lower: Lowering, call: Call, operand: Any, weight: Static, shift: Any
     "aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding",
 )  # fmt: skip
 def _convolution(lower: Lowering, call: Call) -> Lowered:
-    path = _batch_first(lower, call, _operand(lower, call, call["input"]))
-    weight = _weight(lower, call, call["weight"], "weight")
+    path = lower.batch_first(call, _operand(lower, call, call["input"]))
+    weight = weight_of(lower, call, call["weight"], "weight")
     operator = make_convolution(
         weight.value().shape,
         path.shape[1:],
@@ -105,8 +90,8 @@ def _transposed_convolution(lower: Lowering, call: Call) -> Lowered:
     That is a convolution of stride 1 with the weights turned round, over the data with zeros put
     between its positions and around them.
     """
-    path = _batch_first(lower, call, _operand(lower, call, call["input"]))
-    weight = _weight(lower, call, call["weight"], "weight")
+    path = lower.batch_first(call, _operand(lower, call, call["input"]))
+    weight = weight_of(lower, call, call["weight"], "weight")
     channels, rows, *taps = weight.value().shape
     groups, rank = int(call["groups"]), len(taps)
     strides, paddings, extras, dilations = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable
-from pathlib import Path as FilePath
 from typing import Any
 
 import torch
@@ -14,6 +13,9 @@ from torch.export.graph_signature import InputKind
 from reluctant.theory import (
     rules_choices,  # noqa: F401  (fills the rule table)
     rules_gates,  # noqa: F401
+    rules_maxima,  # noqa: F401
+    rules_moves,  # noqa: F401
+    rules_products,  # noqa: F401
     rules_resampling,  # noqa: F401
     rules_routing,  # noqa: F401
     rules_scales,  # noqa: F401
@@ -31,7 +33,7 @@ from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Input
 from reluctant.theory.operands import check_weights
 from reluctant.theory.parts import Until, batch_axis, ended, named_by_module, whole
-from reluctant.theory.places import is_user
+from reluctant.theory.places import place_of
 from reluctant.theory.plugin_rules import rule_table
 from reluctant.theory.replay import Program
 from reluctant.theory.rounding import output_bound
@@ -58,7 +60,7 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
             routing, nor a source, nor a gate; names it and its place in the user's source.
 
     Cost:
-        Two forward passes and one export (20 ms for a small module, 0.3 s for a ResNet-18).
+        Four forward passes and one export (20 ms for a small module, 0.3 s for a ResNet-18).
     """
     try:
         return read(module, example)[0]
@@ -102,6 +104,7 @@ def read(module: nn.Module, example: Tensor) -> tuple[PathNetwork, torch.export.
     check_example(example)
     check_module(module, example)
     net, exported, lower = _read(module, example)
+    _check_elsewhere(net, lower)
     if lower.borrowed:
         _check_borrowed(*_read(twin(module), example))
     return net, exported
@@ -122,21 +125,6 @@ def _read(
     return net, exported, lower
 
 
-def _place(node: fx.Node) -> str:
-    """Return file and line of a call in the user's source, or else its module's path."""
-    for line in reversed((node.meta.get("stack_trace") or "").splitlines()):
-        line = line.strip()
-        if line.startswith('File "'):
-            filename, _, rest = line[6:].partition('", line ')
-            if is_user(filename):
-                return f"{FilePath(filename).name}:{rest.split(',')[0]}"
-    stack = node.meta.get("nn_module_stack") or {}
-    for path, kind in reversed(list(stack.values())):
-        name = kind if isinstance(kind, str) else kind.__name__
-        return f"{path or 'the module'} ({name.rsplit('.', 1)[-1]})"
-    return node.name
-
-
 def _lower(
     module: nn.Module, twin: nn.Module, exported: torch.export.ExportedProgram, example: Tensor
 ) -> tuple[PathNetwork, Lowering]:
@@ -149,7 +137,7 @@ def _lower(
         elif node.op == "get_attr":
             lower.lowered[node.name] = Unreadable(
                 UnsupportedOperation(
-                    f"{_place(node)}: a sub-graph cannot be read", operation=str(node.target)
+                    f"{place_of(node)}: a sub-graph cannot be read", operation=str(node.target)
                 )
             )
         if node.name == output_name:
@@ -215,7 +203,7 @@ def _parts(lower: Lowering, graph: fx.Graph, refused: str) -> tuple[str, ...]:
 def _lower_call(lower: Lowering, node: fx.Node) -> Lowered:
     value = node.meta.get("val")
     shape = tuple(value.shape) if isinstance(value, Tensor) else None
-    call = Call(node, arguments_of(node, lower.lowered), shape, _place(node))
+    call = Call(node, arguments_of(node, lower.lowered), shape, place_of(node))
     return lower.lower(call)
 
 
@@ -264,6 +252,21 @@ def _buffer(module: nn.Module, twin: nn.Module, target: str) -> Tensor:
         return twin.get_buffer(target)
 
 
+def _check_elsewhere(net: PathNetwork, lower: Lowering) -> None:
+    """Check a reading at inputs that are unlike each other, unless the module can take no such.
+
+    Where all examples are alike, nothing else tells what mixes them from what does not.
+    """
+    program = net.program
+    drawn = torch.randn(program.example_shape, generator=torch.Generator().manual_seed(1))
+    x = drawn.to(program.device, program.dtype)
+    try:
+        eager = run_once(twin(net.module), x.clone())
+    except InputError:
+        return
+    _check_reading(net, x, eager, lower.borrowed.values())
+
+
 def _check_borrowed(
     net: PathNetwork, exported: torch.export.ExportedProgram, lower: Lowering
 ) -> None:
@@ -277,11 +280,7 @@ def _check_borrowed(
         exported: Its exported program.
         lower: What its graph became.
     """
-    generator, program = torch.Generator().manual_seed(0), net.program
-
-    def drawn(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)
-
+    generator = torch.Generator().manual_seed(0)
     met = {node for call in lower.borrowed for node in call.all_input_nodes}
     waiting, static = list(met), set()
     while waiting:
@@ -293,9 +292,8 @@ def _check_borrowed(
     with torch.no_grad():
         for name in sorted(names[node.name] for node in static if node.name in names):
             parameter = net.module.get_parameter(name)
-            parameter.add_(drawn(parameter))
-    x = drawn(torch.empty(program.example_shape, dtype=program.dtype, device=program.device))
-    _check_reading(net, x, run_once(twin(net.module), x.clone()), lower.borrowed.values())
+            parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter))
+    _check_elsewhere(net, lower)
 
 
 def _check_changed_buffers(exported: torch.export.ExportedProgram, net: PathNetwork) -> None:
@@ -309,10 +307,10 @@ def _check_changed_buffers(exported: torch.export.ExportedProgram, net: PathNetw
         if node.name in held:
             user = next(user for user in node.users if user in seen)
             raise UnsupportedOperation(
-                f"{_place(user)}: {user.target} reads the buffer {held[node.name]}, which every run "
+                f"{place_of(user)}: {user.target} reads the buffer {held[node.name]}, which every run "
                 "changes, so that no two runs have the same output; hold it constant",
                 operation=str(user.target),
-                where=_place(user),
+                where=place_of(user),
                 node=user.name,
             )
         if node not in seen:

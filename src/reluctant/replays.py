@@ -39,11 +39,12 @@ def replay(
     documents: dict[Form, Path | None] = {"json": json_path, "markdown": markdown_path}
     ensure_writable(*documents.values())
     from reluctant import targets
-    from reluctant.properties import catalogue, replaying, saved
+    from reluctant.properties import replaying, saved
+    from reluctant.properties.dropping import named
 
     known = saved.read(path.with_suffix(".json"))
     is_drawn = "family" in known.record.network
-    is_known = any(each.id == known.record.statement for each in catalogue.statements())
+    is_known = named(known.record.statement) is not None
     if is_drawn and ((target and is_known) or device):
         raise InputError(
             f"the network of {known.path} is built from the file, on the cpu; leave out "

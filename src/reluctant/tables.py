@@ -160,11 +160,14 @@ def sharpness_table(needs: Iterable[Sharpness]) -> Table:
     table = _make_table("statement", "without", "is it needed?", "seen")
     previous = ""
     for need in needs:
+        seen = Text(need.seen)
+        if need.counterexample is not None:
+            seen.append(f"\nagain: {need.counterexample.reproduce}", style="dim")
         table.add_row(
             "" if need.statement == previous else need.statement,
             Text(need.hypothesis),
             need.need.words,
-            Text(need.seen),
+            seen,
         )
         previous = need.statement
     return table
