@@ -90,3 +90,31 @@ SUBGRAPHS = {
     "wrap_with_autocast": "torch.autocast computes a part of the module in another type; leave "
     "it out of the forward",
 }
+# What runs over a prime field as it is, on residues: moves, what changes nothing, and products.
+FIELD_MOVES = MOVES | MOVED | {
+    f"aten.{name}"
+    for name in (
+        "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int",
+        "movedim.intlist", "moveaxis.int", "swapaxes.default", "swapdims.default",
+        "expand_as.default", "view_as.default", "reshape_as.default",
+        "chunk.default", "split.Tensor", "split_with_sizes.default",
+        "split.sizes", "unbind.int", "roll.default",
+        "cat.default", "concat.default", "concatenate.default", "stack.default",
+        "positive.default", "neg.default",
+    )
+} | {"<built-in function getitem>"}  # fmt: skip
+FIELD_IDENTITIES = {
+    "aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.to.device",
+    "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default",
+    "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default",
+    # without a layer of gates these have no edges
+    "aten.clamp.default", "aten.clamp_.default", "aten.clip.default", "aten.clip_.default",
+    "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp_max.default",
+    "aten.clamp_max_.default", "aten.hardtanh.default", "aten.hardtanh_.default",
+}  # fmt: skip
+FIELD_PRODUCTS = {
+    "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.addmm.default",
+    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding",
+    "aten.conv2d.padding", "aten.conv3d.padding", "aten.bmm.default", "aten.mv.default",
+    "aten.einsum.default",
+}  # fmt: skip

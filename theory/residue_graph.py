@@ -22,37 +22,16 @@ from reluctant.theory.errors import UnsupportedOperation
 from reluctant.theory.fields import PrimeField
 from reluctant.theory.lowered import number
 from reluctant.theory.network import PathNetwork
-from reluctant.theory.operations import CREATORS, EXTREMES_OF_TWO, MOVED, MOVES
+from reluctant.theory.operations import (
+    CREATORS,
+    EXTREMES_OF_TWO,
+    FIELD_IDENTITIES,
+    FIELD_MOVES,
+    FIELD_PRODUCTS,
+)
 from reluctant.theory.residue_rules import RULES, both, choice, windows
 
-_MOVES = MOVES | MOVED | {
-    f"aten.{name}"
-    for name in (
-        "_unsafe_view.default", "squeeze.dims", "unflatten.int", "movedim.int",
-        "movedim.intlist", "moveaxis.int", "swapaxes.default", "swapdims.default",
-        "expand_as.default", "view_as.default", "reshape_as.default",
-        "chunk.default", "split.Tensor", "split_with_sizes.default",
-        "split.sizes", "unbind.int", "roll.default",
-        "cat.default", "concat.default", "concatenate.default", "stack.default",
-        "positive.default", "neg.default",
-    )
-} | {"<built-in function getitem>"}  # fmt: skip
-_UNCHANGED = {
-    "aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout", "aten.to.device",
-    "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default",
-    "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default",
-    # without a layer of gates these have no edges
-    "aten.clamp.default", "aten.clamp_.default", "aten.clip.default", "aten.clip_.default",
-    "aten.clamp_min.default", "aten.clamp_min_.default", "aten.clamp_max.default",
-    "aten.clamp_max_.default", "aten.hardtanh.default", "aten.hardtanh_.default",
-}  # fmt: skip
 _WITH_STATISTICS = ("aten._native_batch_norm_legit_no_training.default",)
-_PRODUCTS = {
-    "aten.linear.default", "aten.matmul.default", "aten.mm.default", "aten.addmm.default",
-    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.conv1d.padding",
-    "aten.conv2d.padding", "aten.conv3d.padding", "aten.bmm.default", "aten.mv.default",
-    "aten.einsum.default",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -257,14 +236,14 @@ class Walk:
             return node.target(*known[0], **known[1])  # type: ignore[operator]
         if operation in CREATORS:
             return self.run(node).to(node.meta["val"].dtype)  # not that of the residues
-        if operation in _UNCHANGED:
+        if operation in FIELD_IDENTITIES:
             return self.found[node.all_input_nodes[0].name]
         rule = RULES.get(operation)
         if rule is not None:
             return Residues(self.over.reduce(rule(self, node)))
-        if operation in _PRODUCTS:
+        if operation in FIELD_PRODUCTS:
             return Residues(self.over.reduce(self.run(node)))
-        if operation in _MOVES:
+        if operation in FIELD_MOVES:
             moved = self.run(node)
             return _marked(moved)
         raise self.refuse(node, "it is not known over a prime field")
