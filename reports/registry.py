@@ -29,6 +29,7 @@ _BUILT_IN = (
     "reluctant.reports.concentration:Concentration",
     "reluctant.reports.rotation:Rotation",
     "reluctant.reports.skip_ensemble:SkipEnsemble",
+    "reluctant.reports.ten_bits:TenBits",
 )
 
 _GROUP = "reluctant.experiments"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reluctant.models import make_fc
 from reluctant.properties.bounds import spectral_tolerance
-from reluctant.reports import accuracy, concentration
+from reluctant.reports import accuracy, concentration, ten_bits
 from reluctant.reports.data import digits
 from reluctant.reports.execution import flushed_denormals
 from reluctant.reports.exhibits import Figure, Table
@@ -32,7 +32,7 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.measures import alignment, effective_rank, spectrum
 from reluctant.theory.rounding import gamma
 
-NAMES = ("accuracy", "kernel-change", "concentration", "rotation", "skip-ensemble")
+NAMES = ("accuracy", "kernel-change", "concentration", "rotation", "skip-ensemble", "ten-bits")
 
 
 @pytest.fixture(scope="module")
@@ -326,3 +326,18 @@ def test_the_worst_of_several_is_printed_in_powers_of_ten() -> None:
     assert worst(records, "e").text == "2.5e−13"
     assert worst(records, "e").records == tuple(r.name for r in records)
     assert worst([], "e").value is None
+
+
+def test_two_clauses_are_found_as_clusters() -> None:
+    inputs, labels = ten_bits.ten_bits()
+    assert inputs.unique(dim=0).shape == (1024, 10)
+    assert all(
+        bool(label) == bool(v[0] if v[2] else v[1])
+        for v, label in zip(inputs.tolist(), labels.tolist(), strict=True)
+    )
+    found = ten_bits.TenBits().run(ten_bits.Setting(6, 800, 1))
+    untrained = ten_bits.TenBits().run(ten_bits.Setting(6, 1, 1))
+    assert found["accuracy"] == 1.0 > untrained["accuracy"]
+    assert found["noise"] < 0.25 * untrained["noise"]
+    assert found["mixed"] < 0.5 * untrained["mixed"]
+    assert sum(found["support"]) <= 1
