@@ -24,6 +24,7 @@ from reluctant.properties.networks import (
     normed,
     residual,
     shared,
+    staged,
 )
 from reluctant.properties.specimens import Family
 
@@ -74,6 +75,8 @@ FAMILIES: tuple[Family, ...] = tuple(
         ("DLGN conv 2-D, hard", gated(convolution(2), make_dlgn, **_FIXED)),
         ("DGN residual conv", gated(residual(True), make_dgn, **_FIXED)),
         ("DLGN residual conv", gated(residual(True), make_dlgn, **_FIXED)),
+        ("stages, batch norm, zero padding", staged),
+        ("DLGN stages, batch norm", gated(staged, make_dlgn, **_FIXED)),
         ("DLGN-SF, hard", gated(equal_dense, make_dlgn_sf, frozen=True, gate=Hard())),
     )
 )

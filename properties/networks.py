@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from reluctant.models import Regime, make_conv, make_fc, make_residual
+from reluctant.models import Regime, Skip, Stage, make_conv, make_fc, make_residual, make_staged
 from reluctant.properties.specimens import UNSEEN, Builder
 
 ValueBuilder = Callable[[st.DrawFn], tuple[Any, tuple[int, ...]]]
@@ -69,6 +69,21 @@ def residual(conv: bool) -> Builder:
         return net, shape
 
     return build
+
+
+def staged(draw: st.DrawFn) -> tuple[Any, tuple[int, ...]]:
+    """Draw networks of two or three stages: a pooling, a stride with a padded skip, one without."""
+    shape = (draw(st.integers(1, 2)), 4)
+    width, more, last = draw(SIZE), draw(st.integers(0, 1)), draw(st.integers(1, 2))
+    skip = list(Skip)[draw(st.integers(0, 2))]
+    stages = [
+        Stage((width,), pool=draw(st.integers(1, 2))),
+        Stage((draw(st.integers(1, 2)), width + more), stride=draw(st.integers(1, 2)), skip=skip),
+    ]
+    net = make_staged(
+        shape, stages, last, window=2, padding="zero", bias=True, batch_norm=True, generator=UNSEEN
+    )
+    return net, shape
 
 
 def gated(value: ValueBuilder, make: Callable[..., nn.Module], **options: Any) -> Builder:
