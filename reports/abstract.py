@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from reluctant.reports.document import Document, papers_of
+from reluctant.reports.prose import verbatim
 from reluctant.reports.wording import counted, grouped
+
+_OUTCOMES: Final = {
+    "HOLDS": "hold",
+    "REFUTED": "are refuted",
+    "NOT_IMPLIED": "are not implied because a hypothesis is not met",
+    "INCONCLUSIVE": "are inconclusive",
+    "UNSUPPORTED": "cannot be read",
+}
 
 
 def abstract(document: Document) -> str:
     """Return the abstract: what was tried, and what came of it, in numbers."""
+    return _of_check(document) if document.subject else _of_suite(document)
+
+
+def _of_check(document: Document) -> str:
+    report = document.report
+    words = ", ".join(
+        f"{document.outcomes[key]} {word}"
+        for key, word in _OUTCOMES.items()
+        if document.outcomes[key]
+    )
+    parts = [
+        f"{counted(len(report.verdicts), 'statement')} of the dual (path) view of ReLU networks "
+        f"tried on one network, {verbatim(document.subject)}: {words or 'none'}."
+    ]
+    parts.append(_failures(document))
+    return " ".join(parts)
+
+
+def _of_suite(document: Document) -> str:
     count, power = document.outcomes, document.report.mutants
     papers = {key for s in document.statements for key in papers_of(s.sources)}
     tried = len({v.statement for v in document.report.verdicts})
@@ -31,13 +61,8 @@ def abstract(document: Document) -> str:
             f"{'was' if len(power) == 1 else 'were'} put into the statements: the checks "
             f"noticed {'all' if killed == len(power) else killed}."
         )
-    if document.report.failures:
-        parts.append(
-            f"{counted(len(document.report.failures), 'verdict differs', 'verdicts differ')} "
-            "from what theory predicts."
-        )
-    elif document.report.verdicts:
-        parts.append("No verdict differs from what theory predicts.")
+    if document.report.verdicts:
+        parts.append(_failures(document))
     if document.sections:
         parts.append(
             f"{counted(len(document.sections), 'experiment')} "
@@ -49,3 +74,11 @@ def abstract(document: Document) -> str:
             "not comparable with published ones."
         )
     return " ".join(parts)
+
+
+def _failures(document: Document) -> str:
+    count = len(document.report.failures)
+    if count == 0:
+        return "No verdict differs from what theory predicts."
+    verb = counted(count, "verdict differs", "verdicts differ")
+    return f"{verb} from what theory predicts."

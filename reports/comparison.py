@@ -58,10 +58,13 @@ def judged(ours: Cell, theirs: Cell, runs: int = PUBLISHED_RUNS) -> Cell:
         return Cell("NOT PUBLISHED", tone="muted")
     found = interval(ours, theirs, runs)
     if found is None:
-        return Cell("ONE RUN", value=ours.value - theirs.value, tone="muted", records=ours.records)
+        difference = ours.value - theirs.value
+        return Cell("ONE RUN", difference, tone="muted", records=ours.records, how="difference")
     low, high = found
     difference = ours.value - theirs.value
+    how = f"Welch's {100 * _LEVEL:.0f} % interval of the difference, {low:.3g} to {high:.3g}"
     if low <= 0.0 <= high:
-        return Cell("REPRODUCED", value=difference, tone="good", records=ours.records)
-    word = "HIGHER" if difference > 0 else "LOWER"
-    return Cell(word, value=difference, tone="bad" if word == "LOWER" else "", records=ours.records)
+        return Cell("REPRODUCED", difference, tone="good", records=ours.records, how=how)
+    if difference > 0:
+        return Cell("HIGHER", difference, records=ours.records, how=how)
+    return Cell("LOWER", difference, tone="bad", records=ours.records, how=how)

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from reluctant.reports.chains import Chains
+from reluctant.reports.changes import Changes
 from reluctant.reports.exhibits import Exhibit, Figure, Provenance
 from reluctant.reports.published import Mismatch
+from reluctant.reports.records import Record
 from reluctant.reports.references import references, split_source
 from reluctant.theory.verdicts import (
     EvidenceKind,
@@ -150,6 +153,7 @@ class Section:
         profile: Profile of its records.
         seconds: Time that the runs took, when they were made.
         hardware: What they ran on, each once.
+        records: The records themselves.
     """
 
     name: str
@@ -162,6 +166,7 @@ class Section:
     profile: str = "quick"
     seconds: float = 0.0
     hardware: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
 
     @property
     def command(self) -> str:
@@ -187,6 +192,10 @@ class Document:
         mismatches: The ledger.
         environment: Versions and hardware.
         notes: What the reader must know.
+        chains: Its numbers, each with what it comes from.
+        changes: What is otherwise than in an older report, if there is one.
+        subject: Name of the one network that was checked; empty for the suite.
+        command: What writes the whole again.
     """
 
     title: str
@@ -197,6 +206,10 @@ class Document:
     mismatches: tuple[Mismatch, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    chains: Chains = field(default_factory=Chains)
+    changes: Changes | None = None
+    subject: str = ""
+    command: str = "reluctant report"
 
     @property
     def subjects(self) -> tuple[str, ...]:

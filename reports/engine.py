@@ -9,20 +9,25 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from reluctant.reports.chains import FILE, make_chains
+from reluctant.reports.changes import Changes, compare
+from reluctant.reports.check_document import check_document
 from reluctant.reports.document import Document, StatementLike, remarks
 from reluctant.reports.exhibits import Figure
 from reluctant.reports.experiment import Experiment, Profile, Progress
 from reluctant.reports.figures import write_figure
 from reluctant.reports.latex_tables import to_latex
+from reluctant.reports.older import read_older
 from reluctant.reports.page import render_page
 from reluctant.reports.paper import render_paper
 from reluctant.reports.prose import for_html, for_typst, is_prose
 from reluctant.reports.provenance import hardware, versions
 from reluctant.reports.published import mismatches
-from reluctant.reports.records import PROFILES, writable_folder
+from reluctant.reports.records import PROFILES, Record, Store, writable_folder
 from reluctant.reports.references import bibliography
 from reluctant.reports.registry import experiments
 from reluctant.reports.runner import report_store
@@ -33,6 +38,7 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.verdicts import Report, write_whole
 
 TITLE: Final = "The dual view of ReLU networks, tried"
+_COMMON: Final = ("paper.pdf", "index.html", "verdicts.json", "references.bib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +49,29 @@ class ReportFiles:
         paper: The PDF.
         page: The web page.
         verdicts: Every verdict, as JSON.
+        cells: Every number with what it comes from, as JSON.
         bibliography: BibTeX.
         figures: SVG, PDF, PNG and description of each figure.
         tables: LaTeX of each table.
         gaps: What could not be shown, one line each.
         report: The verdicts.
+        changes: What is otherwise than in an older report, if one was given.
     """
 
     paper: Path
     page: Path
     verdicts: Path
+    cells: Path
     bibliography: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
     gaps: tuple[str, ...]
     report: Report
+    changes: Changes | None = None
 
     def __iter__(self) -> Iterator[Path]:
         """Go through the files, the paper and the page first."""
-        yield from (self.paper, self.page, self.verdicts, self.bibliography)
+        yield from (self.paper, self.page, self.verdicts, self.cells, self.bibliography)
         yield from (*self.figures, *self.tables)
 
 
@@ -71,6 +81,7 @@ def write_report(
     progress: Progress | None = None,
     *,
     published: Sequence[Path | str] = (),
+    against: Path | str | None = None,
     only: Sequence[str] | None = None,
     workers: int = 1,
     scheduler: str | None = None,
@@ -89,6 +100,7 @@ def write_report(
         profile: ``smoke`` (seconds), ``quick`` (minutes) or ``full``.
         progress: Told how far the whole has come.
         published: Further folders of records to read.
+        against: Folder of an older report, or of records, to compare with; it may be ``output``.
         only: Names of the experiments to show; all if left out.
         workers: Number of processes that share the work; their number changes no result.
         scheduler: Address of a Dask scheduler whose workers, which see the same folder, do the
@@ -107,6 +119,7 @@ def write_report(
     registry = tuple(statements) if statements is not None else _statements()
     check_formulas(registry)
     chosen = _chosen(dict(known) if known is not None else experiments(), only)
+    older = read_older(Path(against), chosen, profile) if against is not None else None
     store = report_store(output, [Path(folder) for folder in published])
 
     shares = _Shares(progress, len(chosen))
@@ -127,10 +140,30 @@ def write_report(
     with style():
         sections, gaps = make_sections(gathered)
         environment = {**versions(), **hardware(), **_of_the_suite(report.environment)}
-        document = Document(
-            TITLE, profile, report, registry, sections, mismatches(), environment, report.notes
+        chains = make_chains(sections, partial(_file, output, store))
+        changes = (
+            compare(os.fspath(against), older[0], chains, (older[1], report))
+            if older is not None and against is not None
+            else None
         )
+        document = Document(
+            TITLE, profile, report, registry, sections, mismatches(), environment, report.notes,
+            chains, changes, command=f"reluctant report --profile {profile}",
+        )  # fmt: skip
         return _write(document, output, gaps)
+
+
+def _file(output: Path, store: Store, record: Record) -> str:
+    """Return where a record is: from the folder of the report, or in full if it is elsewhere."""
+    places = (
+        f / record.experiment / f"{record.name}.json" for f in (store.folder, *store.published)
+    )
+    place = next((path for path in places if path.exists()), None)
+    if place is None:
+        return ""
+    if place.is_relative_to(output):
+        return place.relative_to(output).as_posix()
+    return str(place.resolve())
 
 
 def _of_the_suite(environment: Mapping[str, str]) -> dict[str, str]:
@@ -172,6 +205,34 @@ def _chosen(
     return tuple(e for name, e in known.items() if only is None or name in only)
 
 
+def write_check(
+    report: Report,
+    output: Path | str,
+    command: str = "",
+    statements: Sequence[StatementLike] | None = None,
+) -> tuple[Path, ...]:
+    """Write the paper and the page of a check of one's own network.
+
+    Args:
+        report: What :func:`reluctant.check` returned.
+        output: Folder to write into; made if missing.
+        command: What makes the check again.
+        statements: The registry, for titles and formulas; that of all distributions if left out.
+
+    Returns:
+        The paper, the page, the verdicts as JSON, BibTeX.
+
+    Raises:
+        InputError: If the folder cannot be written.
+    """
+    output = writable_folder(output)
+    document = check_document(report, statements, command)
+    with _beside(output) as draft:
+        _write_common(document, draft)
+        _place(draft, output)
+    return tuple(output / name for name in _COMMON)
+
+
 def _write(document: Document, output: Path, gaps: Sequence[str]) -> ReportFiles:
     """Write everything into a folder beside the report, then move it in file by file."""
     with _beside(output) as draft:
@@ -184,26 +245,40 @@ def _write(document: Document, output: Path, gaps: Sequence[str]) -> ReportFiles
                 else:
                     text = to_latex(exhibit, section.provenance)
                     write_whole(draft / "tables" / f"{exhibit.name}.tex", text)
-        write_whole(draft / "references.bib", bibliography())
-        write_whole(draft / "verdicts.json", json.dumps(document.report.to_json(), indent=1))
-        write_whole(draft / "paper.pdf", render_paper(document))
-        write_whole(draft / "index.html", render_page(document))
-        for kind in ("figures", "tables"):
-            (output / kind).mkdir(exist_ok=True)
-        files = sorted(p for p in draft.rglob("*") if p.is_file())
-        for file in files:
-            os.replace(file, output / file.relative_to(draft))
-    placed = [output / file.relative_to(draft) for file in files]
+        write_whole(draft / FILE, document.chains.as_text())
+        _write_common(document, draft)
+        files = _place(draft, output)
+    paper, page, verdicts, references = (output / name for name in _COMMON)
     return ReportFiles(
-        output / "paper.pdf",
-        output / "index.html",
-        output / "verdicts.json",
-        output / "references.bib",
-        tuple(p for p in placed if p.parent.name == "figures"),
-        tuple(p for p in placed if p.parent.name == "tables"),
+        paper,
+        page,
+        verdicts,
+        output / FILE,
+        references,
+        tuple(p for p in files if p.parent.name == "figures"),
+        tuple(p for p in files if p.parent.name == "tables"),
         tuple(gaps),
         document.report,
+        document.changes,
     )
+
+
+def _write_common(document: Document, folder: Path) -> None:
+    paper, page, verdicts, references = (folder / name for name in _COMMON)
+    write_whole(references, bibliography())
+    write_whole(verdicts, json.dumps(document.report.to_json(), indent=1))
+    write_whole(paper, render_paper(document))
+    write_whole(page, render_page(document))
+
+
+def _place(draft: Path, output: Path) -> list[Path]:
+    """Move what was drafted to where it belongs, and return that."""
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    placed = [output / file.relative_to(draft) for file in files]
+    for file, place in zip(files, placed, strict=True):
+        place.parent.mkdir(exist_ok=True)
+        os.replace(file, place)
+    return placed
 
 
 @contextmanager

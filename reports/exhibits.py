@@ -29,7 +29,8 @@ class Cell:
         spread: Standard deviation over the runs, if more than one.
         runs: Number of runs.
         records: Names of the records from which the number was computed.
-        key: Entry of the records' results that was read.
+        how: How it was computed of them.
+        key: Entry of the records' results that was read, if it is one.
         source: Where a published number stands.
         tone: ``good``, ``bad`` or ``muted`` colours a verdict; the text says it too.
     """
@@ -39,6 +40,7 @@ class Cell:
     spread: float | None = None
     runs: int = 0
     records: tuple[str, ...] = ()
+    how: str = ""
     key: str = ""
     source: str = ""
     tone: Literal["", "good", "bad", "muted"] = ""
@@ -68,16 +70,7 @@ def ours(records: Sequence[Record], key: str, digits: int = 2, scale: float = 1.
     if not usable:
         return missing("no run has finished")
     values = [scale * float(r[key]) for r in usable]
-    mean = statistics.fmean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(
-        _number(mean, spread, digits),
-        value=mean,
-        spread=spread,
-        runs=len(values),
-        records=tuple(r.name for r in usable),
-        key=key,
-    )
+    return _mean(values, usable, key, _scaled("mean", scale), digits)
 
 
 def paired(
@@ -94,16 +87,8 @@ def paired(
     if not pairs:
         return missing("no two runs of one seed have finished")
     values = [scale * float(r[key]) / float(q[key]) for r, q in pairs]
-    mean = statistics.fmean(values)
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(
-        _number(mean, spread, digits),
-        value=mean,
-        spread=spread,
-        runs=len(values),
-        records=tuple(dict.fromkeys(record.name for pair in pairs for record in pair)),
-        key=f"quotient of {key}",
-    )
+    records = tuple(record for pair in pairs for record in pair)
+    return _mean(values, records, key, _scaled("mean of the quotients of two runs", scale), digits)
 
 
 def derived(value: float, records: Sequence[Record], what: str, digits: int = 2) -> Cell:
@@ -116,12 +101,32 @@ def derived(value: float, records: Sequence[Record], what: str, digits: int = 2)
         digits: Decimals printed.
     """
     names = tuple(r.name for r in records if r.result is not None)
-    return Cell(_number(value, None, digits), value=value, records=names, key=what)
+    return Cell(_number(value, None, digits), value=value, records=names, how=what)
 
 
 def published(value: float, source: str, spread: float | None = None, digits: int = 2) -> Cell:
     """Return a number that somebody else printed, with the place where it stands."""
     return Cell(_number(value, spread, digits), value=value, spread=spread, source=source)
+
+
+def _mean(
+    values: Sequence[float], records: Sequence[Record], key: str, how: str, digits: int
+) -> Cell:
+    mean, deviation = mean_and_spread(values)
+    spread = deviation if len(values) > 1 else None
+    return Cell(
+        _number(mean, spread, digits),
+        value=mean,
+        spread=spread,
+        runs=len(values),
+        records=tuple(dict.fromkeys(r.name for r in records)),
+        how=how,
+        key=key,
+    )
+
+
+def _scaled(how: str, scale: float) -> str:
+    return how if scale == 1.0 else f"{scale:g} × {how}"
 
 
 def _number(mean: float, spread: float | None, digits: int) -> str:
@@ -284,6 +289,11 @@ def _plural(count: int, noun: str) -> str:
 
 
 def mean_and_spread(values: Iterable[Any]) -> tuple[float, float]:
-    """Return the mean and the standard deviation (0 for a single value), for error bars."""
+    """Return the mean and the standard deviation (0 for a single value), for error bars.
+
+    Both are NaN if a value is not finite.
+    """
     numbers = [float(v) for v in values]
+    if not all(map(math.isfinite, numbers)):
+        return math.nan, math.nan
     return statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0

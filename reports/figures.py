@@ -6,6 +6,9 @@ import io
 import logging
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
+
+from matplotlib.figure import Figure as Canvas
 
 from reluctant.reports.exhibits import Figure
 from reluctant.reports.style import style
@@ -18,21 +21,32 @@ _SILENT: Final[dict[str, dict[str, None]]] = {
     "png": {"Software": None},
 }
 FORMATS: Final = tuple(_SILENT)
+_DRAWN: Final[WeakKeyDictionary[Canvas, dict[tuple[str, int], bytes]]] = WeakKeyDictionary()
 
 
 def drawing(figure: Figure, form: str = "svg", dpi: int = 300) -> bytes:
-    """Return the file of a drawing.
+    """Return the file of a drawing, which is drawn once and has one layout in every form.
 
     Args:
         figure: What to write.
         form: ``svg``, ``pdf`` or ``png``.
         dpi: Resolution of what is not drawn with lines.
     """
+    kept = _DRAWN.setdefault(figure.canvas, {})
+    if (form, dpi) not in kept:
+        if form != "svg":
+            drawing(figure)  # whichever is asked for first, the layout is that of the vectors
+        kept[form, dpi] = _drawn(figure.canvas, form, dpi)
+        figure.canvas.set_layout_engine("none")  # found once, and half the cost
+    return kept[form, dpi]
+
+
+def _drawn(canvas: Canvas, form: str, dpi: int) -> bytes:
     buffer = io.BytesIO()
     # It takes the dates inside matplotlib's own fonts for a mistake.
     logging.getLogger("fontTools").setLevel(logging.ERROR)
     with style():
-        figure.canvas.savefig(buffer, format=form, dpi=dpi, metadata=_SILENT[form])
+        canvas.savefig(buffer, format=form, dpi=dpi, metadata=_SILENT[form])
     return buffer.getvalue()
 
 

@@ -5,16 +5,29 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from reluctant.reports.characters import for_latex
 from reluctant.reports.exhibits import Cell, Provenance, Table
+from reluctant.reports.latex_signs import GREEK, OPERATORS
 from reluctant.reports.prose import pieces
 
+_OF_PACKAGES: Final = frozenset("hbar varnothing implies iff triangleq coloneqq".split())
 _SPECIAL: Final = {
+    # A row may begin with what the end of the row before would take for its argument.
+    "[": "{[}", "]": "{]}", "*": "{*}",
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "−": r"$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--", "—": "---", "<": r"\textless{}",
-    ">": r"\textgreater{}", "≥": r"$\ge$", "≤": r"$\le$", "→": r"$\to$", "\n": " ",
+    ">": r"\textgreater{}", "≥": r"$\ge$", "≤": r"$\le$", "→": r"$\to$", "\n": " ", "\r": " ",
+    "\t": " ", "|": r"\textbar{}", "`": r"\textasciigrave{}",
+    # Letters and signs that LaTeX itself has, without further packages.
+    **{
+        sign: rf"$\{name}$"
+        for name, sign in {**GREEK, **OPERATORS}.items()
+        if sign > "\x7f" and name not in _OF_PACKAGES
+    },
 }  # fmt: skip
-_PATTERN: Final = re.compile("|".join(map(re.escape, _SPECIAL)))
+_DASH: Final = "-{}"  # two hyphens in a row would become one dash
+_PATTERN: Final = re.compile("|".join(["-(?=-)", *map(re.escape, _SPECIAL)]))
 
 
 def escape(text: str) -> str:
@@ -23,7 +36,7 @@ def escape(text: str) -> str:
     >>> escape("my_net & co. 50%")
     'my\\_net \\& co. 50\\%'
     """
-    return _PATTERN.sub(lambda match: _SPECIAL[match.group()], text)
+    return for_latex(_PATTERN.sub(lambda match: _SPECIAL.get(match.group(), _DASH), text))
 
 
 def to_latex(table: Table, provenance: Provenance) -> str:

@@ -11,9 +11,11 @@ from importlib.resources import files
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reluctant.reports.abstract import abstract
+from reluctant.reports.cells import cell_names, named_cells
+from reluctant.reports.check_document import check_document
 from reluctant.reports.document import (
     KINDS,
     MARKS,
@@ -50,8 +52,9 @@ _WORDS: Final = {
 
 
 def render_page(document: Document) -> str:
-    """Return the page of a whole report."""
-    return _render("page.html.j2", document, plain_title=without_markup(document.title))
+    """Return the page of a whole report, or of a check of one's own network."""
+    template = "check.html.j2" if document.subject else "page.html.j2"
+    return _render(template, document, plain_title=without_markup(document.title))
 
 
 def render_check(report: Report, statements: Sequence[StatementLike] | None = None) -> str:
@@ -62,17 +65,7 @@ def render_check(report: Report, statements: Sequence[StatementLike] | None = No
             escaped.
         statements: The registry, for titles and formulas; the package's own if left out.
     """
-    if statements is None:
-        from reluctant.properties.catalogue import statements as registry
-
-        statements = registry()
-    tried = {verdict.statement for verdict in report.verdicts}
-    chosen = tuple(s for s in statements if s.id in tried)
-    title = f"The dual view of {report.subject}"
-    document = Document(
-        title, "full", report, chosen, environment=report.environment, notes=report.notes
-    )
-    return _render("check.html.j2", document, plain_title=title)
+    return render_page(check_document(report, statements))
 
 
 def _render(template: str, document: Document, plain_title: str) -> str:
@@ -125,7 +118,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        prose=for_html,
+        prose=_prose,
         plain=without_markup,
         heading=heading,
         formula=_formula,
@@ -139,6 +132,8 @@ def _environment() -> Environment:
         anchor=anchor,
         image=_image,
         lines=example_lines,
+        names=cell_names,
+        named=named_cells,
     )
     environment.tests["figure"] = lambda exhibit: isinstance(exhibit, Figure)
     environment.globals.update(references=references, reference_number=number)
@@ -152,6 +147,14 @@ def anchor(text: str) -> str:
     'conv-gap-circular'
     """
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def _prose(text: str) -> Markup:
+    """Return prose as HTML; that of other distributions may have formulas that end nowhere."""
+    try:
+        return for_html(text)
+    except InputError:
+        return escape(text)
 
 
 def _formula(latex: str) -> Markup:

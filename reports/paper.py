@@ -11,6 +11,9 @@ from typing import Any
 import typst
 
 from reluctant.reports.abstract import abstract
+from reluctant.reports.cells import named_cells
+from reluctant.reports.changes import Changes
+from reluctant.reports.characters import for_paper
 from reluctant.reports.document import (
     KINDS,
     MARKS,
@@ -27,7 +30,9 @@ from reluctant.reports.figures import drawing
 from reluctant.reports.prose import for_typst, is_prose, without_markup
 from reluctant.reports.references import DRAFTS, bibliography, split_source
 from reluctant.reports.wording import duration, heading, scientific
-from reluctant.theory.verdicts import Verdict
+from reluctant.theory.errors import InputError
+from reluctant.theory.findings import Finding
+from reluctant.theory.verdicts import Outcome, Verdict
 
 Prose = list[dict[str, Any]]
 
@@ -63,14 +68,22 @@ def render_paper(document: Document) -> bytes:
 
 def paper_data(document: Document) -> dict[str, Any]:
     """Return what the template prints, as plain JSON."""
+    data: dict[str, Any] = for_paper(_data(document))
+    return data
+
+
+def _data(document: Document) -> dict[str, Any]:
     return {
-        "title": for_typst(document.title),
+        "title": _prose(document.title),
         "plain_title": without_markup(document.title),
         "profile": document.profile,
-        "abstract": for_typst(abstract(document)),
+        "subject": document.subject,
+        "command": document.command,
+        "findings": [_finding(finding) for finding in document.report.findings],
+        "abstract": _prose(abstract(document)),
         "kinds": KINDS,
         "marks": MARKS,
-        "subjects": list(document.subjects),
+        "subjects": [_short(subject) for subject in document.subjects],
         "groups": [
             {
                 "key": group.key,
@@ -89,12 +102,13 @@ def paper_data(document: Document) -> dict[str, Any]:
         "mismatches": [
             {
                 "paper": m.paper,
-                "subject": for_typst(m.subject),
-                "what": for_typst(m.what),
-                "values": [[key, for_typst(value)] for key, value in m.values.items()],
+                "subject": _prose(m.subject),
+                "what": _prose(m.what),
+                "values": [[key, _prose(value)] for key, value in m.values.items()],
             }
             for m in document.mismatches
         ],
+        "changes": None if document.changes is None else _changes(document.changes),
         "environment": [[key, value] for key, value in document.environment.items()],
         "notes": list(document.notes),
         "cited": list(document.cited()),
@@ -112,16 +126,17 @@ def _statement(document: Document, statement: StatementLike) -> dict[str, Any]:
     trials = sum(v.evidence.trials for v in verdicts if v.evidence)
     return {
         "id": statement.id,
-        "title": for_typst(heading(statement.title)),
+        "title": _prose(heading(statement.title)),
         "kind": statement.kind,
         "latex": _latex(statement.latex),
-        "is_prose": is_prose(statement.latex),
+        "is_prose": _is_prose(_latex(statement.latex)),
         "sources": [_source(source) for source in statement.sources],
-        "hypotheses": [{"name": h.name, "text": for_typst(h.text)} for h in statement.hypotheses],
+        "hypotheses": [{"name": h.name, "text": _prose(h.text)} for h in statement.hypotheses],
         "expected": statement.expected.value,
-        "remarks": [[name, for_typst(text)] for name, text in remarks(statement)],
+        "remarks": [[name, _prose(text)] for name, text in remarks(statement)],
         "cells": [_mark(table.get(subject)) for subject in document.subjects],
         "counts": _counts(verdicts),
+        "why": [line for v in verdicts for line in _why(v)] if document.subject else [],
         "trials": trials,
         "vacuous": sum(v.evidence.vacuous for v in verdicts if v.evidence),
         "evidence": evidence_of(verdicts),
@@ -147,7 +162,7 @@ def _statement(document: Document, statement: StatementLike) -> dict[str, Any]:
         "mutants": [
             {
                 "name": m.name,
-                "text": for_typst(m.text),
+                "text": _prose(m.text),
                 "killed": next((r.killed for r in mutants if r.mutant == m.name), None),
                 "trials": next((r.trials for r in mutants if r.mutant == m.name), 0),
             }
@@ -156,8 +171,41 @@ def _statement(document: Document, statement: StatementLike) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _prose(text: str) -> Prose:
+    """Return prose as the template wants it; that of other distributions may not be any."""
+    try:
+        return for_typst(text)
+    except InputError:
+        return [{"text": text}]
+
+
 def _latex(latex: str) -> Prose:
-    return for_typst(latex if is_prose(latex) else f"${latex}$")
+    return _prose(latex if is_prose(latex) else f"${latex}$")
+
+
+def _is_prose(prose: Prose) -> bool:
+    """Tell whether it is anything but one formula, which would be displayed."""
+    return len(prose) != 1 or "math" not in prose[0]
+
+
+def _why(verdict: Verdict) -> list[str]:
+    """Return why one network got a verdict, a line each."""
+    if verdict.outcome is not Outcome.NOT_IMPLIED or not verdict.unmet:
+        return [text for text in (verdict.reason, verdict.remark) if text]
+    lines = [
+        f"not {u.hypothesis}: {u.reason}" + (f" ({u.where})" if u.where else "")
+        for u in verdict.unmet
+    ]
+    return [*lines, *([verdict.remark] if verdict.remark else [])]
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "answer": finding.answer,
+        "sizes": [size.words for size in finding.sizes],
+        "places": [[place.what, place.where] for place in finding.places],
+    }
 
 
 def _mark(verdict: Verdict | None) -> list[Any]:
@@ -181,9 +229,9 @@ def _refuted(document: Document, verdict: Verdict) -> dict[str, Any]:
     latex = statement.latex if statement else ""
     return {
         "statement": verdict.statement,
-        "title": for_typst(heading(document.title_of.get(verdict.statement, verdict.statement))),
+        "title": _prose(heading(document.title_of.get(verdict.statement, verdict.statement))),
         "latex": _latex(latex) if latex else [],
-        "is_prose": is_prose(latex),
+        "is_prose": _is_prose(_latex(latex)),
         "sources": [_source(s) for s in statement.sources] if statement else [],
         "subject": verdict.subject,
         "expected": verdict.is_as_expected,
@@ -195,15 +243,18 @@ def _refuted(document: Document, verdict: Verdict) -> dict[str, Any]:
 
 
 def _number(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 160 else f"{text[:157]}…"
+    return _short(json.dumps(value, ensure_ascii=False, default=str), 160)
+
+
+def _short(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _section(section: Section) -> dict[str, Any]:
     return {
         "name": section.name,
-        "title": for_typst(section.title),
-        "about": for_typst(section.about),
+        "title": _prose(section.title),
+        "about": _prose(section.about),
         "statements": list(section.statements),
         "papers": list(section.papers),
         "exhibits": [_exhibit(exhibit, section) for exhibit in section.exhibits],
@@ -221,7 +272,7 @@ def _section(section: Section) -> dict[str, Any]:
 def _exhibit(exhibit: Exhibit, section: Section) -> dict[str, Any]:
     common = {
         "name": exhibit.name,
-        "caption": for_typst(exhibit.caption),
+        "caption": _prose(exhibit.caption),
         "mark": section.provenance.mark,
         "profile": section.profile,
         "wide": exhibit.width == "page",
@@ -234,11 +285,37 @@ def _exhibit(exhibit: Exhibit, section: Section) -> dict[str, Any]:
         "columns": [_column(column) for column in exhibit.columns],
         "rows": [[_cell(cell) for cell in row] for row in exhibit.rows],
         "sources": _sources(exhibit),
+        "names": _names(exhibit),
     }
 
 
+def _names(table: Table) -> dict[str, list[str]]:
+    """Return the parts of the names of a table's cells."""
+    parts = [name.split(".")[1:] for name, _, _ in named_cells(table)]
+    rows, columns = (list(dict.fromkeys(part[i] for part in parts)) for i in range(2))
+    return {"rows": rows, "columns": columns}
+
+
+def _changes(changes: Changes) -> dict[str, Any]:
+    return {
+        "older": changes.older,
+        "summary": changes.summary,
+        "numbers": [
+            {"name": c.name, "before": c.before, "now": c.now, "words": c.words,
+             "p": scientific(c.p_value)}
+            for c in changes.changed
+        ],
+        "verdicts": [list(line) for line in changes.verdicts],
+        "lines": [
+            *(f"New: {words}." for words in changes.came),
+            *(f"Gone: {words}." for words in changes.went),
+            *changes.notes,
+        ],
+    }  # fmt: skip
+
+
 def _column(column: Column) -> dict[str, Any]:
-    return {"title": for_typst(column.title), "kind": column.kind, "numeric": column.is_numeric}
+    return {"title": _prose(column.title), "kind": column.kind, "numeric": column.is_numeric}
 
 
 def _cell(cell: Cell) -> dict[str, str]:

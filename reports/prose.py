@@ -62,6 +62,15 @@ def for_html(prose: str) -> Markup:
     )
 
 
+def verbatim(text: str) -> str:
+    r"""Return prose that says what a user wrote, and has no formulas.
+
+    >>> verbatim("net$1")
+    'net\\$1'
+    """
+    return text.replace("$", r"\$")
+
+
 def is_prose(latex: str) -> bool:
     """Tell whether a statement's LaTeX is a sentence with formulas, not one bare formula."""
     return bool(_FORMULA.search(latex))

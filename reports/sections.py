@@ -30,6 +30,13 @@ class Gathered:
     results: Results
 
 
+def at_hand(experiment: Experiment[Any], profile: Profile, store: Store) -> Gathered:
+    """Return what there is of an experiment: all full records if they are there, else others."""
+    return _full(experiment, profile, store) or Gathered(
+        experiment, profile, collect(experiment, profile, store)
+    )
+
+
 def gather(
     experiment: Experiment[Any],
     profile: Profile,
@@ -40,13 +47,20 @@ def gather(
     data: Path | None = None,
 ) -> Gathered:
     """Run what is missing of an experiment; where all full records are at hand, take those."""
-    full = collect(experiment, "full", store)
-    if profile != "full" and full.records and not full.gaps:
-        return Gathered(experiment, "full", full)
+    if full := _full(experiment, profile, store):
+        return full
     results = run(
         experiment, profile, store, progress, workers=workers, scheduler=scheduler, data=data
     )
     return Gathered(experiment, profile, results)
+
+
+def _full(experiment: Experiment[Any], profile: Profile, store: Store) -> Gathered | None:
+    """Return all full records where another profile is asked for, if they are there."""
+    if profile == "full":
+        return None
+    full = collect(experiment, "full", store)
+    return Gathered(experiment, "full", full) if full.records and not full.gaps else None
 
 
 def make_sections(gathered: Sequence[Gathered]) -> tuple[tuple[Section, ...], tuple[str, ...]]:
@@ -96,6 +110,7 @@ def _section(item: Gathered) -> Section:
         profile=item.profile,
         seconds=sum(r.seconds for r in records),
         hardware=tuple(dict.fromkeys(_machine(r.hardware) for r in records)),
+        records=records,
     )
 
 

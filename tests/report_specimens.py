@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reluctant.reports.chains import make_chains
 from reluctant.reports.comparison import judged
 from reluctant.reports.document import Document, Section
 from reluctant.reports.exhibits import (
@@ -196,6 +197,8 @@ def make_document(sections: tuple[Section, ...] = (), profile: str = "quick") ->
     return Document(
         "The dual view of ReLU networks, tried", profile, make_report(), STATEMENTS, sections, mismatches(),
         {"python": "3.11.7", "torch": "2.13.0", "processor": "a processor", "cores": "2"},
+        chains=make_chains(sections, lambda r: f"records/{r.experiment}/{r.name}.json"),
+        command=f"reluctant report --profile {profile}",
     )  # fmt: skip
 
 
@@ -249,7 +252,8 @@ def make_sections() -> tuple[Section, ...]:
     )
     return (
         Section("trial", "A trial of $w$", "What is tried.", ("dual.psd",), ("npf",),
-                (figure, table, plain), Provenance(("quick",), 9), "quick", 12.0, ("a processor",)),
+                (figure, table, plain), Provenance(("quick",), 9), "quick", 12.0, ("a processor",),
+                records),
         Section("gap", "Nothing yet", "Not run.", (), (), (),
                 Provenance((), 0, ("record x.json cannot be read (cut off)",))),
     )  # fmt: skip

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import subprocess
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure as Canvas
@@ -17,16 +20,18 @@ from reluctant.reports.exhibits import (
     Table,
     derived,
     label,
+    mean_and_spread,
     missing,
     ours,
     published,
 )
-from reluctant.reports.latex_tables import to_latex
+from reluctant.reports.latex_tables import _SPECIAL, to_latex
 from reluctant.reports.published import mismatches, protocol, published_rows, rows
 from reluctant.reports.records import Record
 from reluctant.reports.references import references
 from reluctant.theory.errors import InputError
 from reluctant.theory.rounding import gamma
+from reluctant.theory.verdicts import write_whole
 
 
 def records(*values: float) -> list[Record]:
@@ -102,6 +107,44 @@ def test_latex_escapes_what_users_wrote() -> None:
     wild = Table("t", "c", (Column("m"), Column("n")), ((label(r"\input{x} & $_^~#%"), label("")),))
     line = next(x for x in to_latex(wild, Provenance()).splitlines() if "input" in x)
     assert r"\textbackslash{}input\{x\} \& \$\_\textasciicircum{}\textasciitilde{}\#\%" in line
+
+
+NASTY = (
+    "\"'`", "#x #{}", "a $ b", "\\", "\\input{x}\\end{tabular}", "_a__b_", "50% & 3^2 ~ {}", "[x] y", "*x",
+    "网络 🦄", "\u202eabc\u202c", "e\u0301 a\u0300\u0301", "n" * 300, "a\nb\r\n\n\tc", "a\x00b\x1b",
+    "a\ud800b", "x\u00a0y\u200bz", "café “x” — … ß Łódź", "-- --- ?` !` ,, << >> |", "", "@npf = + 1.",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("encoding", ["OT1", "T1"])
+def test_a_paper_that_includes_the_tables_compiles(tmp_path: Path, encoding: str) -> None:
+    runs = records(0.5, 0.7)
+    columns = (Column("net, $w^2$"), Column("a", "ours"), Column("", "published"))
+    signs = "".join(sorted(_SPECIAL))
+    rows = [
+        row
+        for name in (*NASTY, signs)
+        for row in ((label(name),), (label(name), ours(runs, "a"), published(0.5, "s", 0.1)))
+    ]
+    narrow = Table("narrow", "Error of $K_v$ at 50 %: [x].", columns, tuple(rows))
+    wide = Table("wide", "Wide.", columns, tuple(rows[:2]), width="page")
+    for table in (narrow, wide):
+        text = to_latex(table, Provenance(("quick",), 2, NASTY))
+        write_whole(tmp_path / f"{table.name}.tex", text)
+    (tmp_path / "own.tex").write_text(
+        f"\\documentclass{{article}}\\usepackage[{encoding}]{{fontenc}}\\usepackage{{booktabs}}\n"
+        "\\begin{document}\n\\input{narrow}\\input{wide}\nTables~\\ref{tab:narrow}.\n\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "own.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode("utf-8", "replace")[-1500:]
+
+
+def test_a_deviation_of_what_is_not_finite_is_not_finite() -> None:
+    cell = ours(records(0.5, float("inf"), float("nan")), "a")
+    assert cell.text == "nan"
+    assert mean_and_spread([1.0]) == (1.0, 0.0)
 
 
 def test_welchs_interval_agrees_with_scipy() -> None:

@@ -13,6 +13,7 @@ import pytest
 from report_specimens import STATEMENTS, make_document, make_sections
 
 from reluctant.reports.abstract import abstract
+from reluctant.reports.characters import for_paper
 from reluctant.reports.document import Document, mark
 from reluctant.reports.exhibits import Figure
 from reluctant.reports.figures import drawing
@@ -113,6 +114,23 @@ def test_what_users_wrote_is_printed_as_it_stands(tmp_path: Path) -> None:
     text = words(render_paper(document), tmp_path)
     assert '#panic("x") $x^ *b* _i_ [l] @npf <a>' in text
     assert "<script>alert(1)</script>" in text
+
+
+@needs_poppler
+def test_what_no_font_has_is_written_by_its_number(tmp_path: Path) -> None:
+    odd = "网络 🦄 a\x00b e\u0301\u0300 \u202ex\u0600 a\ud800b\ufffe"
+    verdict = Verdict(STATEMENTS[0].id, odd, Outcome.NOT_IMPLIED, Outcome.HOLDS, odd)
+    document = replace(make_document(), report=Report(odd, (verdict,)), notes=(odd,))
+    text = words(render_paper(document), tmp_path)
+    assert "(U+7F51)(U+7EDC) (U+1F984) a(U+0000)b é(U+0300) (U+202E)x(U+0600)" in text
+
+
+def test_whatever_is_not_numbered_can_be_set() -> None:
+    known = [c for c in map(chr, range(0x110000)) if for_paper(c) == c]
+    assert len(known) > 3000
+    notes = tuple(" ".join(known[start : start + 500]) for start in range(0, len(known), 500))
+    empty = Document("Nothing", "smoke", Report("nothing", ()), (), notes=notes)
+    assert render_paper(empty).startswith(b"%PDF-")
 
 
 @needs_poppler

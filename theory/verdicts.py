@@ -342,7 +342,8 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> Path:
         The destination.
     """
     path = Path(path)
-    payload = content.encode("utf-8") if isinstance(content, str) else content
+    # File names may hold half a surrogate pair, which UTF-8 has not; JSON reads the escape back.
+    payload = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     if path.exists() and not path.is_file():
         path.write_bytes(payload)
         return path

@@ -100,6 +100,17 @@
   addEventListener("hashchange", () => { if (!open(location.hash) && panel.open) panel.close(); });
   if (location.hash) open(location.hash);
 
+  // What is folded away unfolds for a link into it.
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const folded = target?.closest("details.chain");
+    if (!folded || folded.open) return;
+    folded.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
   // Escape leaves an enlarged figure.
   addEventListener("keydown", (event) => {
     const large = one(".zoom:target");

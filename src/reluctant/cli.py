@@ -16,15 +16,15 @@ from reluctant.destinations import (
     STDOUT,
     Form,
     conclude,
+    ensure_folder,
     ensure_writable,
-    exit_code,
     talk_on_stderr,
 )
+from reluctant.explain_command import explain
 from reluctant.kernel_command import kernel
 from reluctant.options import (
     Counterexamples,
     Data,
-    DataFolder,
     Device,
     Effort,
     JsonPath,
@@ -33,21 +33,17 @@ from reluctant.options import (
     MarkdownPath,
     Mean,
     Names,
-    Output,
     Resize,
-    RunProfile,
-    Scheduler,
     SearchProfile,
     Seed,
-    Size,
     Std,
     Strict,
     Target,
     Until,
     Weights,
-    Workers,
 )
 from reluctant.replays import counterexamples, replay
+from reluctant.report_command import report
 from reluctant.runs_command import run, runs
 from reluctant.schema import schema
 from reluctant.terminal import OneLineUsage, answering, make_console, progress_bar
@@ -163,6 +159,10 @@ def check(
         typer.Option("--html", metavar="PATH", help="Write a page here; - for stdout."),
     ] = None,
     markdown_path: MarkdownPath = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Write a paper and a page into this folder."),
+    ] = None,
     counterexamples: Counterexamples = None,
 ) -> None:
     """Say which theorems apply to your network, which fail, and on what smallest example."""
@@ -172,6 +172,7 @@ def check(
         "markdown": markdown_path,
     }
     ensure_writable(*documents.values())
+    ensure_folder(folder)
     wanted = _split(names)
     from reluctant import checkpoints, datasets, targets
     from reluctant.properties.conformance import check as check_module
@@ -239,7 +240,8 @@ def check(
             part=line,
         )
     report = replace(report, notes=(*notes, *report.notes))
-    conclude(report, documents, strict, by_statement=False)
+    command = line_of(target, {**options, "--until": until, "--statements": names})
+    conclude(report, documents, strict, by_statement=False, folder=folder, command=command)
 
 
 @app.command()
@@ -312,35 +314,7 @@ def refute(
     conclude(report, documents, strict, by_statement=True)
 
 
-@app.command()
-@answering
-def report(
-    profile: Size = RunProfile.QUICK,
-    output: Output = "out/report",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    data_folder: DataFolder = None,
-) -> None:
-    """Run what is missing, then write the paper and the page."""
-    from reluctant.reports.engine import write_report
-    from reluctant.theory.tasks import processes
-
-    with progress_bar() as progress:
-        files = write_report(
-            output,
-            profile.value,
-            progress,
-            workers=workers or processes(),
-            scheduler=scheduler,
-            data=data_folder,
-        )
-    for gap in files.gaps:
-        typer.echo(f"missing: {gap}")
-    typer.echo(f"paper  {files.paper}\npage   {files.page}")
-    raise typer.Exit(exit_code(files.report, strict=False))
-
-
-for command in (run, runs, kernel, replay, counterexamples, schema):
+for command in (run, runs, report, explain, kernel, replay, counterexamples, schema):
     app.command()(command)
 app.add_typer(data, name="data")
 

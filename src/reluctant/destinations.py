@@ -30,9 +30,24 @@ def talk_on_stderr(wanted: bool) -> Iterator[None]:
 
 
 def conclude(
-    report: Report, documents: Mapping[Form, Path | None], strict: bool, *, by_statement: bool
+    report: Report,
+    documents: Mapping[Form, Path | None],
+    strict: bool,
+    *,
+    by_statement: bool,
+    folder: Path | None = None,
+    command: str = "",
 ) -> NoReturn:
-    """Print the table, write the documents and leave; the table first, which no full disk stops."""
+    """Print the table, write the documents and leave; the table first, which no full disk stops.
+
+    Args:
+        report: What there is to say.
+        documents: Where each document goes.
+        strict: Whether doubtful verdicts count as unexpected.
+        by_statement: Whether the table sums up by statement.
+        folder: Where the paper and the page go, if they are wanted.
+        command: What makes the report again.
+    """
     from reluctant.tables import print_report
     from reluctant.theory.verdicts import write_whole
 
@@ -46,6 +61,11 @@ def conclude(
             typer.echo(text)
         else:
             write_whole(path, text)
+    if folder is not None:
+        from reluctant.reports.engine import write_check
+
+        paper, page, *_ = write_check(report, folder, command)
+        typer.echo(f"paper  {paper}\npage   {page}", err=is_piped)
     raise typer.Exit(exit_code(report, strict))
 
 
@@ -80,6 +100,17 @@ def ensure_writable(*paths: Path | None) -> None:
     for path in asked:
         if path != STDOUT:
             _ensure_writable(path)
+
+
+def ensure_folder(path: Path | None) -> None:
+    """Refuse before minutes of work a folder that could not be written after them."""
+    if path is not None:
+        from reluctant.reports.records import writable_folder
+
+        is_there = path.exists()
+        writable_folder(path)
+        if not is_there:
+            path.rmdir()  # what is refused for another reason leaves nothing behind
 
 
 def _ensure_writable(path: Path) -> None:
