@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,6 +84,8 @@ def drawn(stride: bool) -> st.SearchStrategy[Window]:
     )
 
 
+@example([Window("average", 1, False), Window("average", 1, False)], 1)  # sums of sums
+@example([Window("average", 2, False), Window("weights", 1, False)], 1)
 @given(st.lists(st.booleans().flatmap(drawn), min_size=1, max_size=4), st.sampled_from([1, 2]))
 def test_each_window_that_meets_an_edge_is_named_and_no_other(
     windows: list[Window], rank: int
@@ -145,3 +147,9 @@ def test_what_follows_windows_without_padding_is_not_judged() -> None:
     )
     (only,) = asymmetries(trace(module, torch.randn(2, 1, 6)))
     assert only.reason.startswith("layer 0 has windows that stop at the edge")
+
+
+def test_sums_of_mended_sums_are_judged_as_mended() -> None:
+    pools = [nn.AvgPool1d(3, 1, 1), nn.AvgPool1d(3, 1, 1), nn.AdaptiveAvgPool1d(1)]
+    found = asymmetries(trace(nn.Sequential(nn.Conv1d(1, 2, 1), *pools), torch.randn(2, 1, 6)))
+    assert [unmet.where for unmet in found] == ["1 (AvgPool1d)", "2 (AvgPool1d)"]
