@@ -261,6 +261,10 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
         r"maps shape \(2, 3\) to \(1, 3\); its first axis",
     ),
     "not initialised": (lambda: nn.LazyLinear(2), "weight is not initialised yet; run"),
+    "not initialised, buffers": (
+        lambda: nn.Sequential(nn.LazyLinear(2), nn.LazyBatchNorm1d()).eval(),
+        r"0\.weight is not initialised yet; run",
+    ),
 }
 
 

@@ -68,7 +68,7 @@ def _piece(value: Any, copies: dict[int, Any]) -> Any:
     try:
         made = copy.deepcopy(value, attempt)
     except Exception:
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and not nn.parameter.is_lazy(value):  # which holds nothing yet
             return value.detach().clone()
         if isinstance(value, dict):
             return type(value)((k, _piece(v, copies)) for k, v in value.items())
