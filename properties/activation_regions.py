@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reluctant.properties import hypotheses as needs
 from reluctant.properties.affine_pieces import READABLE_GATES
-from reluctant.theory.affine_forms import identity
+from reluctant.theory.affine_forms import ExactNetwork, identity
 from reluctant.theory.arrangements import Plane, is_central, most_regions, region_count
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, Gates
@@ -213,7 +213,7 @@ def regions_can_be_counted(
     net, inputs = trial.net, prod(trial.net.input_shape)
     expected = expected_regions(net)
     if expected > _MOST_REGIONS:
-        raise CannotTry(f"about {expected} regions are too many to go through")
+        raise CannotTry(f"about {expected:,} regions are too many to go through")
     found = regions(net, limit=8 * _MOST_REGIONS)
     exact = EvidenceKind.EXACT
     compared = []
@@ -270,7 +270,7 @@ def _arrangement(net: PathNetwork) -> list[Plane] | None:
         return None
     if any(net.gate_layers[g].kind == "max" for g in met_gates(net)):
         return None
-    division = Subdivision(net, identity(prod(net.input_shape)), 1)
+    division = Subdivision(ExactNetwork(net), identity(prod(net.input_shape)), 1)
     forms = division.ungated(sources)
     return [tuple(row) for f in forms for row in f.fractions()]
 

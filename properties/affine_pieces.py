@@ -16,7 +16,7 @@ from reluctant.properties import hypotheses as needs
 from reluctant.properties.bounds import output_tolerance, path_sum_bound
 from reluctant.properties.linear_gates import in_one_region
 from reluctant.theory.affine import AffineMap, affine_map, affine_part, module_jacobian
-from reluctant.theory.affine_forms import value
+from reluctant.theory.affine_forms import ExactNetwork, value
 from reluctant.theory.cells import Interval
 from reluctant.theory.costs import Cost, map_cost
 from reluctant.theory.counts import rough_count
@@ -319,10 +319,11 @@ def pieces_agree_where_they_meet(
     shapes = [net.nodes[k].shape for k in net.value_nodes]
     if max(torch.Size(shape).numel() for shape in shapes) ** 2 > _LARGEST:
         raise CannotTry("tensors are too large for exact arithmetic; try a smaller input")
+    exact = ExactNetwork(net)
     left, right, bends = [], [], 0
     for a, b in pairwise(x):
         try:
-            pieces = segment_pieces(net, a, b, _PIECES)
+            pieces = segment_pieces(exact, a, b, _PIECES)
         except InputError as error:
             raise CannotTry(str(error)) from error
         for one, other in zip(pieces[:-apart], pieces[apart:], strict=True):

@@ -12,6 +12,7 @@ from reluctant.properties import activation_regions, affine_pieces
 from reluctant.properties.activation_regions import POLYHEDRON, REGION_COUNT
 from reluctant.properties.affine_pieces import CONTINUOUS, SAME_IMPORTANCE
 from reluctant.properties.judging import judge
+from reluctant.theory.affine_forms import ExactNetwork
 from reluctant.theory.slices import segment_pieces
 from reluctant.theory.statements import Statement, Trial
 from reluctant.theory.verdicts import EvidenceKind, Outcome
@@ -87,7 +88,7 @@ def test_hard_gates_from_elsewhere_jump() -> None:
     """Be the control: pieces of a linearly gated network do not agree."""
     for seed in range(6):
         trial = trial_of("linearly gated", seed)
-        pieces = segment_pieces(trial.net, trial.x[0], trial.x[1], 100)
+        pieces = segment_pieces(ExactNetwork(trial.net), trial.x[0], trial.x[1], 100)
         if any(
             a.output.at((a.cell.high,)) != b.output.at((b.cell.low,)) for a, b in pairwise(pieces)
         ):

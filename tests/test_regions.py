@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import reluctant as rl
 from reluctant.models import Regime, Soft, make_conv, make_dgn, make_dlgn, make_fc, make_residual
+from reluctant.theory.affine_forms import ExactNetwork, exactly
 from reluctant.theory.arrangements import most_bounded, most_regions, region_count
 from reluctant.theory.gating import gate
 from reluctant.theory.polyhedra import Polyhedron
@@ -305,7 +306,7 @@ def test_slices_refuse_what_spans_no_plane() -> None:
 def test_pieces_of_a_segment_follow_each_other_without_a_gap() -> None:
     net = with_biases(drawn(2, [5, 5], bias=True))
     x = torch.tensor([[-3.0, 2.0], [2.0, 1.0]]).double()
-    pieces = segment_pieces(rl.trace(net, x), x[0], x[1], 100)
+    pieces = segment_pieces(ExactNetwork(rl.trace(net, x)), x[0], x[1], 100)
     assert pieces[0].cell.low == 0
     assert pieces[-1].cell.high == 1
     for a, b in itertools.pairwise(pieces):
@@ -316,7 +317,7 @@ def test_pieces_of_a_segment_follow_each_other_without_a_gap() -> None:
 def test_pieces_of_a_network_with_foreign_gates_jump() -> None:
     net = NETWORKS["linearly gated"]().double()
     x = torch.tensor([[-3.0, 2.0], [2.0, 1.0]]).double()
-    pieces = segment_pieces(rl.trace(net, x), x[0], x[1], 100)
+    pieces = segment_pieces(ExactNetwork(rl.trace(net, x)), x[0], x[1], 100)
     assert any(
         a.output.at((a.cell.high,)) != b.output.at((b.cell.low,))
         for a, b in itertools.pairwise(pieces)
@@ -329,3 +330,17 @@ def test_more_regions_than_can_be_counted_are_refused_at_once() -> None:
     with pytest.raises(rl.InputError, match="more than limit=5,000"):
         rl.regions(wide, torch.ones(1, 1, 100_000))
     assert expected_regions(rl.trace(few, torch.ones(1, 62))) > 2**62
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [[], [0.0, 0.0], [0.0, 1.0, -6.0, 5e-324, -0.0, 1.5, 2.0**60], [1e300, -3e-200, 0.1]],
+)
+def test_numbers_are_taken_for_the_fractions_that_they_are(numbers: list[float]) -> None:
+    held, denominator = exactly(torch.tensor(numbers, dtype=torch.float64))
+    assert [Fraction(k, denominator) for k in held.tolist()] == [Fraction(v) for v in numbers]
+
+
+def test_integers_stay_integers() -> None:
+    held, denominator = exactly(torch.tensor([[2.0, 4.0], [0.0, -8.0]]))
+    assert (held.tolist(), denominator) == ([[2, 4], [0, -8]], 1)

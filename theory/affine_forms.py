@@ -85,6 +85,18 @@ def integers(numbers: Iterable[Fraction], shape: Sequence[int]) -> tuple[Integer
     return found.reshape(tuple(shape)), common
 
 
+def exactly(t: Tensor) -> tuple[Integers, int]:
+    """Return floating-point numbers as integers over one power of two, of the shape of the tensor."""
+    mantissa, exponent = np.frexp(t.detach().cpu().double().numpy())
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    lowest = np.frexp((whole & -whole).astype(np.float64))[1] - 1  # place of the last bit that is 1
+    zero = whole == 0
+    whole >>= np.where(zero, 0, lowest)
+    exponent = np.where(zero, 0, exponent - 53 + lowest)
+    places = max(0, -int(exponent.min(initial=0)))
+    return whole.astype(object) << (exponent + places).astype(object), 1 << places
+
+
 def dyadic(t: Tensor) -> list[Fraction]:
     """Return floating-point numbers as the fractions that they are."""
     return [Fraction(v) for v in t.detach().cpu().double().flatten().tolist()]
@@ -104,9 +116,7 @@ def along(origin: Tensor, *directions: Tensor) -> Forms:
         origin: One input.
         directions: u, each of its shape.
     """
-    columns = [dyadic(t) for t in (*directions, origin)]
-    entries = (c for row in zip(*columns, strict=True) for c in row)
-    return Forms(*integers(entries, (len(columns[0]), len(columns))))
+    return Forms(*exactly(torch.stack([t.flatten() for t in (*directions, origin)], dim=1)))
 
 
 class ExactNetwork:
@@ -178,7 +188,7 @@ class ExactNetwork:
         if isinstance(node, Weighted):
             weight = self._weights[node.weight]
             if not node.operands:
-                return integers(dyadic(node.operator.apply(None, weight)), (size,))
+                return exactly(node.operator.apply(None, weight).flatten())
             shape = self.net.nodes[node.operands[0]].shape
             before = math.prod(shape)
             if before * size > _LARGEST:
@@ -188,7 +198,7 @@ class ExactNetwork:
                 )
             units = torch.eye(before, dtype=torch.float64).reshape(before, *shape)
             columns = node.operator.apply(units.to(weight.device), weight).flatten(1)
-            return integers(dyadic(columns.T), (size, before))
+            return exactly(columns.T)
         assert isinstance(node, Reindex | Sum)
         if isinstance(node, Sum):
             return ()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reluctant.theory.affine import AffineMap, require_stepped
-from reluctant.theory.affine_forms import Forms, Row, identity
+from reluctant.theory.affine_forms import ExactNetwork, Forms, Row, identity
 from reluctant.theory.arrangements import is_central, most_regions
 from reluctant.theory.cells import Polytope
 from reluctant.theory.errors import InputError
@@ -30,7 +30,14 @@ from reluctant.theory.nodes import Gate
 from reluctant.theory.patterns import PatternLayer, Patterns
 from reluctant.theory.polyhedra import Polyhedron
 from reluctant.theory.recording import network_at
-from reluctant.theory.subdivision import Bits, Piece, Subdivision, met_gates, source_of
+from reluctant.theory.subdivision import (
+    Bits,
+    Piece,
+    Subdivision,
+    met_gates,
+    require_limit,
+    source_of,
+)
 
 MOST_REGIONS = 5000
 
@@ -139,16 +146,17 @@ def regions(
         >>> len(found), int(found.bounded.sum())  # three lines in general position
         (7, 1)
     """
+    require_limit(limit)
     net = _network(module, example)
     require_stepped(net)
-    size = math.prod(net.input_shape)
-    division = Subdivision(net, identity(size), limit)
     expected = expected_regions(net)
     if expected > limit:
         raise InputError(
             f"about {expected:,} regions are to be expected, more than limit={limit:,}; take a smaller "
             "network, or rl.region_slice for those that meet a plane"
         )
+    size = math.prod(net.input_shape)
+    division = Subdivision(ExactNetwork(net), identity(size), limit)
     pieces = division.pieces(Polytope.space(size))
     found = tuple(Region(p.cell.rows, p.cell.point, p.output, net.input_shape) for p in pieces)
     return Regions(found, pattern_rows(net, pieces), expected)

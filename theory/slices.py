@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reluctant.theory.affine import require_stepped
-from reluctant.theory.affine_forms import Forms, Row, along, primitive
+from reluctant.theory.affine_forms import ExactNetwork, Forms, Row, along, primitive
 from reluctant.theory.cells import Interval, Point, Polygon
 from reluctant.theory.errors import InputError
 from reluctant.theory.inputs import check_example
@@ -23,7 +23,7 @@ from reluctant.theory.network import PathNetwork
 from reluctant.theory.patterns import Patterns
 from reluctant.theory.recording import network_at
 from reluctant.theory.regions import MOST_REGIONS, pattern_rows
-from reluctant.theory.subdivision import Piece, Subdivision
+from reluctant.theory.subdivision import Piece, Subdivision, require_limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +113,7 @@ def region_slice(
         >>> len(found), len(found.boundaries), found.boundaries[0].layer
         (4, 4, 'relu')
     """
+    require_limit(limit)
     check_example(origin, "origin")
     net = network_at(module, origin[None])
     require_stepped(net)
@@ -127,7 +128,7 @@ def region_slice(
         raise InputError(
             f"extent is (left, right, bottom, top), finite and each pair rising; got {extent}"
         )
-    division = Subdivision(net, plane, limit)
+    division = Subdivision(ExactNetwork(net), plane, limit)
     box = Polygon.box(*map(Fraction, edges))
     pieces = division.pieces(box)
     faces = tuple(Face(p.cell.vertices, p.output) for p in pieces)
@@ -136,17 +137,17 @@ def region_slice(
 
 
 def segment_pieces(
-    net: PathNetwork, start: Tensor, end: Tensor, limit: int
+    exact: ExactNetwork, start: Tensor, end: Tensor, limit: int
 ) -> list[Piece[Interval]]:
     r"""Return the affine pieces of a network on the segment from one input to another, in order.
 
     Args:
-        net: Network.
+        exact: Network, with its matrices as integers.
         start: Input at t = 0, shape \*input.
         end: Input at t = 1.
         limit: Number of pieces that are accepted.
     """
-    division = Subdivision(net, along(start, end - start), limit)
+    division = Subdivision(exact, along(start, end - start), limit)
     found = division.pieces(Interval(Fraction(0), Fraction(1)))
     return sorted(found, key=lambda piece: piece.cell.low)
 

@@ -44,7 +44,7 @@ class Subdivision:
     Gates that only make other gates, as those of a feature network, cut too.
 
     Args:
-        net: Network.
+        exact: Network, with its matrices as integers.
         start: The data as affine functions of the coordinates of the cells.
         limit: Number of pieces that are accepted.
 
@@ -53,15 +53,12 @@ class Subdivision:
 
     Raises:
         InputError: If a layer of gates does not follow the sign of a pre-activation that can be
-            read, names it; or if the limit is no number of regions.
+            read; names it.
     """
 
-    def __init__(self, net: PathNetwork, start: Forms, limit: int) -> None:
-        asked: object = limit
-        if not isinstance(asked, int) or asked < 1:
-            raise InputError(f"limit must be a number of regions, at least 1, got {limit!r}")
-        self.net, self.start, self.limit = net, start, limit
-        self.exact = ExactNetwork(net)
+    def __init__(self, exact: ExactNetwork, start: Forms, limit: int) -> None:
+        self.net = net = exact.net
+        self.exact, self.start, self.limit = exact, start, limit
         self.made: dict[Row, str] = {}
         sources = [source_of(net, g) for g in met_gates(net)]
         self.order = sorted(net.ancestors([net.output, *sources]))
@@ -214,6 +211,16 @@ class Subdivision:
     def _gate_nodes(self) -> list[Gate]:
         found = (self.net.nodes[i] for i in self.order)
         return list({n.gate: n for n in found if isinstance(n, Gate)}.values())
+
+
+def require_limit(limit: object) -> None:
+    """Raise unless a limit is a number of regions.
+
+    Raises:
+        InputError: Says what came instead.
+    """
+    if not isinstance(limit, int) or limit < 1:
+        raise InputError(f"limit must be a number of regions, at least 1, got {limit!r}")
 
 
 def met_gates(net: PathNetwork) -> tuple[int, ...]:
