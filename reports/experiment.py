@@ -169,6 +169,15 @@ def as_json(config: Any) -> dict[str, Any]:
     return found
 
 
+def brief(config: Any) -> str:
+    """Return a configuration in words, without what is as its fields have it by default."""
+    return " ".join(
+        f"{field.name}={getattr(config, field.name)}"
+        for field in dataclasses.fields(config)
+        if field.name == "seed" or getattr(config, field.name) != field.default
+    )
+
+
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(entry, where) for entry in value]

@@ -43,7 +43,7 @@ class Features(PaperTable):
     }
     sizes: ClassVar[Mapping[str, Size]] = {
         "smoke": Size(1, images=32, scale=1 / 32, epochs=1, protocols=_BOTH),
-        "quick": Size(2, images=256, scale=1 / 8, epochs=3),
+        "quick": Size(2, scale=1 / 16, epochs=6),
         "full": Size(3, protocols=_BOTH),
     }
 
@@ -87,7 +87,7 @@ class Stages(PaperTable):
     recipes: ClassVar[Mapping[str, Recipe]] = {"": PAPERS["npf main table, Adam"]}
     sizes: ClassVar[Mapping[str, Size]] = {
         "smoke": Size(1, images=32, scale=1 / 32, epochs=2, protocols=("paper",)),
-        "quick": Size(2, images=256, scale=1 / 8, epochs=6, protocols=("paper",)),
+        "quick": Size(2, images=512, scale=1 / 16, epochs=6, protocols=("paper",)),
         "full": Size(3, protocols=("paper",)),
     }
 

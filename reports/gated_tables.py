@@ -32,7 +32,7 @@ class ShallowGates(PaperTable):
     recipes: ClassVar[Mapping[str, Recipe]] = {"": PAPERS["dlgn table I"]}
     sizes: ClassVar[Mapping[str, Size]] = {
         "smoke": Size(1, images=64, scale=1 / 32, epochs=1, protocols=_BOTH),
-        "quick": Size(2, images=256, scale=1 / 16, epochs=3),
+        "quick": Size(2, scale=1 / 16, epochs=6),
         "full": Size(3, protocols=_BOTH),
     }
 

@@ -88,7 +88,7 @@ class Hardness(Experiment[Setting]):
         """Return seeds."""
         data, width, depth, epochs, per_class, seeds = {
             "smoke": ("digits", 8, 3, 2, 10, 1),
-            "quick": ("digits", 100, 6, 50, 100, 2),
+            "quick": ("digits", 32, 4, 20, 40, 2),
             "full": ("mnist", 100, 6, 50, 100, 10),
         }[profile]
         return tuple(

@@ -43,6 +43,17 @@ class Line:
         return tuple(r for part in self.parts for r in part) if all(self.parts) else ()
 
     @property
+    def is_full(self) -> bool:
+        """Tell whether all records are of the published setting; so are none."""
+        return all(r.profile == "full" for r in self.runs)
+
+    @property
+    def heading(self) -> str:
+        """Return the data set's name, or in whose place others stand."""
+        name = str(self.row.setting["dataset"])
+        return name if self.is_full else f"in place of {name}"
+
+    @property
     def alone(self) -> tuple[Record, ...]:
         """Return all records of a row that is no ratio."""
         return self.parts[0] if len(self.parts) == 1 else ()
@@ -60,12 +71,12 @@ def make_table(name: str, caption: str, lines: Sequence[Line]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     heading = ""
     for line in lines:
-        if line.row.setting["dataset"] != heading:
-            heading = line.row.setting["dataset"]
+        if line.heading != heading:
+            heading = line.heading
             rows.append((label(heading),))
         theirs = published_cell(line.row, 1)
         verdict = judged(line.cell(line.metric), theirs)
-        if any(r.profile != "full" for r in line.runs):
+        if not line.is_full:
             verdict = Cell("OTHER DATA", tone="muted")
         rows.append(
             (
@@ -76,7 +87,7 @@ def make_table(name: str, caption: str, lines: Sequence[Line]) -> Table:
                 theirs,
                 verdict,
                 label(str(line.cell("last").runs)),
-                ours(line.alone, "training seconds", digits=0),
+                ours(line.alone, "training seconds", digits=1),
             )
         )
     columns = (
@@ -95,22 +106,23 @@ def make_table(name: str, caption: str, lines: Sequence[Line]) -> Table:
 def make_figure(name: str, caption: str, lines: Sequence[Line]) -> Figure:
     """Draw each row's accuracy with its deviation beside the published, a panel a data set."""
     shown = [line for line in lines if line.alone]
-    names = list(dict.fromkeys(line.row.setting["dataset"] for line in shown))
-    parts = {n: [line for line in shown if line.row.setting["dataset"] == n] for n in names}
+    names = list(dict.fromkeys(line.heading for line in shown))
+    parts = {name: [line for line in shown if line.heading == name] for name in names}
     height = 0.9 + 0.17 * max(len(members) for members in parts.values())
     canvas, panels = make_axes(1, len(names), width="page", height=height)
     heard = []
     for axes, (title, members) in zip(panels.flat, parts.items(), strict=True):
         heard.append(f"{title}: {_panel(axes, members)}")
         axes.set_title(title, loc="left")
-    key = [Line2D([], [], label="ours", **_OURS), Line2D([], [], label="published", **_THEIRS)]
-    canvas.legend(handles=key, loc="outside lower center", ncols=2)
+    words = "Filled: ours, with the standard deviation over seeds"
+    if all(line.is_full for line in shown):
+        key = [Line2D([], [], label="ours", **_OURS), Line2D([], [], label="published", **_THEIRS)]
+        canvas.legend(handles=key, loc="outside lower center", ncols=2)
+        words += "; hollow: as published, with the printed deviation"
     return Figure(
         name,
-        f"{caption} Filled: ours, with the standard deviation over seeds; hollow: as published, with "
-        "the printed deviation.",
-        f"Test accuracy in percent, a row for each network, ours beside what is published. "
-        f"{' '.join(heard)}",
+        f"{caption} {words}.",
+        f"Test accuracy in percent, a row for each network. {' '.join(heard)}",
         canvas,
         "page",
     )
@@ -121,8 +133,10 @@ def _panel(axes: Axes, members: Sequence[Line]) -> str:
     for height, line in enumerate(members):
         mine, row = line.cell(line.metric), line.row
         axes.errorbar(mine.value or 0.0, height - 0.12, xerr=mine.spread, **_OURS)
-        axes.errorbar(float(row.value), height + 0.12, xerr=row.spread, **_THEIRS)
-        words.append(f"{line.words} {mine.text} beside {row.value}")
+        words.append(f"{line.words} {mine.text}")
+        if line.is_full:  # else there is nothing to compare
+            axes.errorbar(float(row.value), height + 0.12, xerr=row.spread, **_THEIRS)
+            words[-1] += f" beside {row.value}"
     axes.set(yticks=range(len(members)), yticklabels=[line.words for line in members])
     axes.set(ylim=(len(members) - 0.4, -0.6), xlabel="test accuracy (%)")
     axes.grid(False, axis="y")

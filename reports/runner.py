@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from reluctant.reports.claims import claimed
-from reluctant.reports.experiment import Experiment, Profile, Progress, RunFailed, as_json
+from reluctant.reports.experiment import (
+    Experiment,
+    Profile,
+    Progress,
+    RunFailed,
+    as_json,
+    brief,
+)
 from reluctant.reports.grids import by_seed, chosen, seedless
 from reluctant.reports.loading import data_folder, ensure, using
 from reluctant.reports.provenance import configuration_digest, hardware, versions
@@ -213,7 +220,7 @@ class _Task:
 
     @property
     def words(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.draft.config.items())
+        return brief(self.config)
 
 
 class _Bar:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from reluctant.reports.claims import claimed
-from reluctant.reports.experiment import Experiment, Profile, as_json
+from reluctant.reports.experiment import Experiment, Profile, as_json, brief
 from reluctant.reports.grids import chosen, seedless
 from reluctant.reports.provenance import configuration_digest
 from reluctant.reports.records import Record, Store
@@ -30,12 +30,14 @@ class Line:
 
     Attributes:
         config: The configuration, as plain JSON.
+        name: The configuration in words.
         state: What became of it. One that is begun was killed or stopped and will go on.
         words: Why it failed, or its record cannot be read; on which machine it was done.
         seconds: What it took, or would take by the records that there are; None if none tells.
     """
 
     config: Mapping[str, Any]
+    name: str
     state: State
     words: str
     seconds: float | None
@@ -100,12 +102,13 @@ def survey(
     rate = _rate(found, costs)
     begun = set(_begun(experiment, profile, store, code, plain))
     lines = []
-    for config, record, cost in zip(plain, found, costs, strict=True):
+    names = map(brief, grid)
+    for config, name, record, cost in zip(plain, names, found, costs, strict=True):
         guess = None if rate is None else rate * cost
         if isinstance(record, Record):
             words = record.failure or _machine(record.hardware)
             state = State.FAILED if record.result is None else State.DONE
-            lines.append(Line(config, state, words, record.seconds))
+            lines.append(Line(config, name, state, words, record.seconds))
             continue
         digest = configuration_digest(experiment.name, profile, config)
         path = store.path(experiment.name, digest, code)
@@ -114,7 +117,7 @@ def survey(
             with claimed(path, wait=False) as free:
                 state = state if free else State.UNDER_WAY
         lines.append(
-            Line(config, state, "" if record.reason == "not run" else record.reason, guess)
+            Line(config, name, state, "" if record.reason == "not run" else record.reason, guess)
         )
     return Survey(experiment.name, tuple(lines))
 

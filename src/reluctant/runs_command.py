@@ -102,7 +102,7 @@ def runs(
             (
                 line.state.value,
                 duration(line.seconds),
-                " ".join(f"{key}={value}" for key, value in line.config.items()),
+                line.name,
                 line.words,
             )
             for line in found.lines
