@@ -190,7 +190,7 @@ def _infinite(smoke: bool) -> list[Row]:
     cases = (
         ("dense", _fully_connected(smoke), 20 if smoke else 2000, 0),
         ("conv", _convolutional(smoke, 32, 128, 4, pool=True), 4 if smoke else 8, 2),
-        ("flat", _convolutional(smoke, 32, 128, 4, pool=False), 20 if smoke else 400, 0),
+        ("flat", _convolutional(smoke, 32, 128, 4, pool=False), 20 if smoke else 100, 0),
     )
     rows: list[Row] = []
     for name, network, n, at_once in cases:
