@@ -111,6 +111,7 @@ CHECKPOINTS: dict[str, Callable[[State], Any]] = {
     "data parallel": wrapped("module."),
     "compiled": wrapped("_orig_mod."),
     "both": lambda state: {"net": wrapped("_orig_mod.module.")(state)},
+    "both the other way": wrapped("module._orig_mod."),
 }
 
 
@@ -119,7 +120,8 @@ NOTES = {
     "model": ["the weights are those under 'model' in weights.pt"],
     "data parallel": ["all names in weights.pt begin with 'module.', which is left out"],
     "compiled": ["all names in weights.pt begin with '_orig_mod.', which is left out"],
-    "both": ["under 'net' in", "begin with '_orig_mod.'", "begin with 'module.'"],
+    "both": ["under 'net' in", "begin with '_orig_mod.module.', which is left out"],
+    "both the other way": ["begin with 'module._orig_mod.', which is left out"],
 }
 
 
@@ -132,6 +134,18 @@ def test_weights_come_back_from_checkpoints(tmp_path: Path, kind: str) -> None:
     expected = NOTES.get(kind, [])
     assert len(notes) == len(expected)
     assert all(words in note for words, note in zip(expected, notes, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("kind", ["plain", "data parallel"])
+def test_weights_come_into_a_wrapped_network(tmp_path: Path, kind: str) -> None:
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    torch.save(CHECKPOINTS[kind](source.state_dict()), tmp_path / "weights.pt")
+    compiled: nn.Module = torch.compile(target)  # type: ignore[assignment]
+    *_, note = checkpoints.load_weights(compiled, tmp_path / "weights.pt")
+    assert torch.equal(source.weight, target.weight)
+    said = "all names of the network begin with '_orig_mod.', which weights.pt leaves out"
+    assert note == said
 
 
 class Tied(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,28 @@ def test_a_refusal_says_what_is_written_beside_the_operation(
     assert error.operation == operation
     assert error.where.startswith("test_unread_operations.py:")
     assert said.startswith(f"{error.where}: {operation} in {written} cannot be read as part of")
+
+
+class Data(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x @ self.weight
+        return h.relu() + h.data
+
+
+class WeightsClamped(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data.clamp_(min=0.0)
+        return x @ self.weight
+
+
+@pytest.mark.parametrize("kind", [Data, WeightsClamped])
+def test_what_torch_loses_without_a_line_is_placed_all_the_same(kind: type[Net]) -> None:
+    with pytest.raises(rl.UnsupportedOperation, match=r"goes through the \.data of a") as caught:
+        rl.trace(kind(), torch.ones(2, 3))
+    lines, start = inspect.getsourcelines(kind.forward)
+    line = start + next(k for k, line in enumerate(lines) if ".data" in line)
+    assert caught.value.where == f"test_unread_operations.py:{line}"
+    assert caught.value.operation == "torch.export"
 
 
 def test_where_the_place_is_the_module_it_is_not_said_twice() -> None:

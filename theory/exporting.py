@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
+import re
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,10 +20,11 @@ from torch.export.graph_signature import OutputKind
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from reluctant.theory.errors import UnsupportedOperation
-from reluctant.theory.places import first_line, in_trace, user_frame
+from reluctant.theory.places import first_line, in_trace, is_user, user_frame
 from reluctant.theory.spellings import write_out
 
 EXPORT = threading.RLock()  # torch.export patches nn.Module while it works
+_LOST = "We found a fake tensor in the exported program"  # what torch says, with no line
 _VIEWS = (
     "view",
     "slice",
@@ -87,15 +91,25 @@ def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
                 exported = exported.run_decompositions({})
     except Exception as error:
         said, _ = in_trace(str(error))
+        places = (user_frame(error), said and f"{said}: ")
         after = f"after {finished[0]}: " if finished else ""
-        where = user_frame(error) or (f"{said}: " if said else after)
-        reason = (
-            "the forward branches on the values of its data (an if, a while or a size that they "
-            "decide), so it is no path network; use torch.where or gates"
-            if isinstance(error, GuardOnDataDependentSymNode)
-            else f"torch.export cannot follow the module: {first_line(error)} Write this part with "
-            "operations on tensors"
-        )
+        if _LOST in str(error):
+            places = (*places, _place_of_data(module))
+            reason = (
+                "it goes through the .data of a tensor, which torch.export does not follow; use "
+                "detach(), and change no weights in a forward"
+            )
+        elif isinstance(error, GuardOnDataDependentSymNode):
+            reason = (
+                "the forward branches on the values of its data (an if, a while or a size that they "
+                "decide), so it is no path network; use torch.where or gates"
+            )
+        else:
+            reason = (
+                f"torch.export cannot follow the module: {first_line(error)} Write this part with "
+                "operations on tensors"
+            )
+        where = next(filter(None, places), after)
         raise UnsupportedOperation(
             f"{where}{reason}",
             operation="torch.export",
@@ -107,6 +121,22 @@ def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
             hook.remove()
     write_out(exported.graph)
     return exported
+
+
+def _place_of_data(module: nn.Module) -> str:
+    """Return ``file.py:31: `` for the first line of a user's forward that reads or writes ``.data``."""
+    for part in module.modules():
+        forward = type(part).forward
+        try:
+            lines, start = inspect.getsourcelines(forward)
+        except (OSError, TypeError):
+            continue
+        name = forward.__code__.co_filename
+        found = (k for k, line in enumerate(lines) if re.search(r"\.data\b", line))
+        first = next(found, None) if is_user(name) else None
+        if first is not None:
+            return f"{Path(name).name}:{start + first}: "
+    return ""
 
 
 def output_of(exported: torch.export.ExportedProgram) -> str:

@@ -22,7 +22,8 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
         module: Network to change.
         path: A ``.safetensors`` file, or what ``torch.save`` made of a state dict, alone or as the
             only one in a checkpoint. The latter is read with ``weights_only=True``: no code in it
-            runs. A prefix that a wrapper gave to all names (``module.``, ``_orig_mod.``) is left out.
+            runs. What wrappers put before all names (``module.``, ``_orig_mod.``), there or in the
+            network, makes no difference.
 
     Returns:
         What a reader must know: under which name the weights stood, which prefix was left out.
@@ -34,7 +35,7 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
     path.open("rb").close()
     notes: list[str] = []
     state = _safe_tensors(path) if path.suffix == ".safetensors" else _saved(path, notes)
-    state = _without_prefixes(state, module, path, notes)
+    state = _under_own_names(state, module, path, notes)
     faults = [*_faults_of_names(state, module), *_faults_of_shapes(state, module)]
     if faults:
         raise InputError(
@@ -104,15 +105,30 @@ def _is_state(entry: Any) -> TypeGuard[Mapping[str, Tensor]]:
     )
 
 
-def _without_prefixes(
+def _under_own_names(
     state: Mapping[str, Tensor], module: nn.Module, path: Path, notes: list[str]
 ) -> Mapping[str, Tensor]:
-    for prefix in _PREFIXES:
-        own = any(name.startswith(prefix) for name in module.state_dict())
-        if state and not own and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-            notes.append(f"all names in {path.name} begin with {prefix!r}, which is left out")
-    return state
+    """Leave out what a wrapper put before all names, and put the network's own wrapper there."""
+    wanted = module.state_dict()
+    theirs, ours = _wrapper(state), _wrapper(wanted)
+    if theirs == ours or {*state} <= {*wanted}:
+        return state
+    if theirs:
+        notes.append(f"all names in {path.name} begin with {theirs!r}, which is left out")
+    if ours:
+        notes.append(f"all names of the network begin with {ours!r}, which {path.name} leaves out")
+    return {ours + name.removeprefix(theirs): value for name, value in state.items()}
+
+
+def _wrapper(names: Iterable[str]) -> str:
+    """Return what wrappers put before all names, one within another."""
+    names, found = list(names), ""
+    while names:
+        prefix = next((p for p in _PREFIXES if all(n.startswith(found + p) for n in names)), "")
+        if not prefix:
+            break
+        found += prefix
+    return found
 
 
 def _faults_of_names(state: Mapping[str, Tensor], module: nn.Module) -> list[str]:
