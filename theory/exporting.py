@@ -91,7 +91,7 @@ def export(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
                 exported = exported.run_decompositions({})
     except Exception as error:
         said, _ = in_trace(str(error))
-        places = (user_frame(error), said and f"{said}: ")
+        places: tuple[str, ...] = (user_frame(error), said and f"{said}: ")
         after = f"after {finished[0]}: " if finished else ""
         if _LOST in str(error):
             places = (*places, _place_of_data(module))
