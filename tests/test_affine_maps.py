@@ -119,6 +119,15 @@ def test_patterns_are_equal_exactly_where_gates_are(slope: float) -> None:
     assert [members.tolist().index(k) for k in range(len(first))] == first.tolist()
 
 
+def test_a_layer_of_whole_bytes_takes_no_more() -> None:
+    module, x = make_fc(2, [8, 3], generator=seeded()).double(), integers(50, 2)
+    found = rl.activation_patterns(module, x)
+    assert [layer.nbytes for layer in found.layers] == [1, 1]
+    gates = [g.numpy() > 0 for g in rl.gates(module, x).values()]
+    assert np.array_equal(found.bits, np.concatenate(gates, axis=1))
+    assert np.array_equal(found.layer(1).bits, gates[1])
+
+
 def test_a_missing_layer_is_named() -> None:
     found = rl.activation_patterns(network(), integers(2, 3))
     with pytest.raises(rl.InputError, match=r"there is no layer 2 of gates; there are 0: .*; 1: "):

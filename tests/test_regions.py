@@ -344,3 +344,23 @@ def test_numbers_are_taken_for_the_fractions_that_they_are(numbers: list[float])
 def test_integers_stay_integers() -> None:
     held, denominator = exactly(torch.tensor([[2.0, 4.0], [0.0, -8.0]]))
     assert (held.tolist(), denominator) == ([[2, 4], [0, -8]], 1)
+
+
+@pytest.mark.parametrize("ties", ["first", "shared"])
+def test_equal_entries_of_a_window_win_as_the_pooling_says(ties: str) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Linear(1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            t = torch.cat([self.one(x)[:, :1], self.one(x)], 1)  # the first two are equal
+            return t.amax(1, keepdim=True) if ties == "shared" else t.max(1, keepdim=True).values
+
+    module = with_biases(Twice().double())
+    found = rl.regions(module)
+    points = torch.tensor([[float(r.point[0])] for r in found]).double()
+    assert len(found) == 2
+    assert np.array_equal(found.patterns.bits, rl.activation_patterns(module, points).bits)
+    for region, point in zip(found, points, strict=True):
+        torch.testing.assert_close(region.affine(point[None]), module(point[None]))
