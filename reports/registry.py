@@ -29,6 +29,7 @@ _BUILT_IN = (
     "reluctant.reports.concentration:Concentration",
     "reluctant.reports.rotation:Rotation",
     "reluctant.reports.skip_ensemble:SkipEnsemble",
+    "reluctant.reports.region_maps:RegionMaps",
     "reluctant.reports.ten_bits:TenBits",
 )
 

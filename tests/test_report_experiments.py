@@ -32,7 +32,15 @@ from reluctant.theory.errors import InputError
 from reluctant.theory.measures import alignment, effective_rank, spectrum
 from reluctant.theory.rounding import gamma
 
-NAMES = ("accuracy", "kernel-change", "concentration", "rotation", "skip-ensemble", "ten-bits")
+NAMES = (
+    "accuracy",
+    "kernel-change",
+    "concentration",
+    "rotation",
+    "skip-ensemble",
+    "region-maps",
+    "ten-bits",
+)
 
 
 @pytest.fixture(scope="module")
@@ -341,3 +349,15 @@ def test_two_clauses_are_found_as_clusters() -> None:
     assert found["noise"] < 0.25 * untrained["noise"]
     assert found["mixed"] < 0.5 * untrained["mixed"]
     assert sum(found["support"]) <= 1
+
+
+def test_one_layer_and_linear_gates_have_as_many_regions_as_the_formula(
+    results: Callable[[str], Results],
+) -> None:
+    for record in results("region-maps").records:
+        if record.config["network"] != "three layers":
+            assert record["regions"] == record["formula"]
+        assert 0 < record["drawn"] <= record["regions"]
+    (deep,) = of(results("region-maps"), "network", "three layers")
+    assert deep["regions"] != deep["formula"]
+    assert set(deep["layers"].tolist()) == {0, 1, 2}
