@@ -273,3 +273,14 @@ def test_gates_that_compare_data_with_data_or_0_do(act: Act) -> None:
 def test_a_maximum_with_zeros_in_the_shape_of_the_data_has_its_twin() -> None:
     module = Acting(lambda t: torch.maximum(torch.zeros_like(t), t))
     assert torch.equal(to_dgn(module, X, shared=True, gate=HARD)(X), module(X))
+
+
+def test_gates_of_columns_are_not_taken_for_gates_of_rows_modulo_a_prime() -> None:
+    """There are as many examples as units, so that shapes tell nothing."""
+    module, x = Acting(lambda t: t.T.relu().T), torch.randn(4, 3, generator=seeded(2)).double()
+    net = rl.trace(module, x)
+    assert [layer.batch for layer in net.gate_layers] == [1]
+    with pytest.raises(rl.UnsupportedOperation, match="batch axis of its operand is not the first"):
+        _ = FieldTrials(record(net), 0)[0].graph_output
+    report = rl.check(module, x, "dual.", effort="quick")
+    assert not report.failures

@@ -60,7 +60,7 @@ def trace(module: nn.Module, example: Tensor) -> PathNetwork:
             routing, nor a source, nor a gate; names it and its place in the user's source.
 
     Cost:
-        Four forward passes and one export (20 ms for a small module, 0.3 s for a ResNet-18).
+        Four forward passes and one export (20 ms for a small module).
     """
     try:
         return read(module, example)[0]
