@@ -343,8 +343,8 @@ def test_two_clauses_are_found_as_clusters() -> None:
         bool(label) == bool(v[0] if v[2] else v[1])
         for v, label in zip(inputs.tolist(), labels.tolist(), strict=True)
     )
-    found = ten_bits.TenBits().run(ten_bits.Setting(6, 800, 1))
-    untrained = ten_bits.TenBits().run(ten_bits.Setting(6, 1, 1))
+    found = ten_bits.TenBits().run(ten_bits.Setting("10-6-1", 800, 1))
+    untrained = ten_bits.TenBits().run(ten_bits.Setting("10-6-1", 1, 1))
     assert found["accuracy"] == 1.0 > untrained["accuracy"]
     assert found["noise"] < 0.25 * untrained["noise"]
     assert found["mixed"] < 0.5 * untrained["mixed"]
