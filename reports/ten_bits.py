@@ -180,10 +180,9 @@ def _bars(record: Record) -> Figure:
         lower.set(xticks=places, xticklabels=_names())
         lower.tick_params(axis="x", labelsize=6)
         first = int(np.abs(importance[k]).argmax())
-        said.append(
-            f"{support:.0%} of inputs, {share:.0%} positive, most important v{first + 1} "
-            f"({importance[k][first]:+.2g})"
-        )
+        most = importance[k][first]
+        matters = f"most important v{first + 1} ({most:+.2g})" if most else "no bit matters"
+        said.append(f"{support:.0%} of inputs, {share:.0%} positive, {matters}")
     panels[0, 0].set_ylabel("mean member")
     panels[1, 0].set_ylabel("importance")
     return Figure(
