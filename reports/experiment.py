@@ -94,6 +94,7 @@ class Experiment(ABC, Generic[Config]):
         code: Modules and packages whose source decides the result; the experiment's own module
             always counts. A change there makes its records obsolete.
         at_once: Whether an accelerator computes several seeds of one configuration at once.
+        unit: Unit of :meth:`cost`, if it has one.
     """
 
     name: ClassVar[str]
@@ -103,6 +104,7 @@ class Experiment(ABC, Generic[Config]):
     papers: ClassVar[tuple[str, ...]] = ()
     code: ClassVar[tuple[str, ...]] = ()
     at_once: ClassVar[bool] = False
+    unit: ClassVar[str] = ""
 
     @abstractmethod
     def grid(self, profile: Profile) -> tuple[Config, ...]:

@@ -205,6 +205,11 @@ class PaperTable(Trainings[Setting]):
             return super().run_all(configs, place)
         return [self._ensemble(config, place) for config in configs]
 
+    def alike(self, config: Setting) -> Any:
+        """Return what the number of products depends on; that of classes hardly matters."""
+        options = tuple(self.options.get(config.network, {}).items())
+        return config.network, config.model, config.scale, options
+
     def cost(self, config: Setting) -> float:
         """Return the products of a training, of all members of an ensemble."""
         return config.members * super().cost(replace(config, members=1))

@@ -34,6 +34,7 @@ class Line:
         state: What became of it. One that is begun was killed or stopped and will go on.
         words: Why it failed, or its record cannot be read; on which machine it was done.
         seconds: What it took, or would take by the records that there are; None if none tells.
+        cost: The same in units of the experiment.
     """
 
     config: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Line:
     state: State
     words: str
     seconds: float | None
+    cost: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,12 @@ class Survey:
 
     Attributes:
         name: That of the experiment.
+        unit: That of costs; empty if they have none.
         lines: Its configurations, in the order of the grid.
     """
 
     name: str
+    unit: str
     lines: tuple[Line, ...]
 
     def count(self, state: State) -> int:
@@ -65,9 +69,14 @@ class Survey:
         return sum(line.seconds or 0.0 for line in self.lines if line.state is State.DONE)
 
     @property
+    def rest(self) -> tuple[Line, ...]:
+        """Return what has no record."""
+        return tuple(e for e in self.lines if e.state not in (State.DONE, State.FAILED))
+
+    @property
     def to_come(self) -> float | None:
         """Return the seconds that the rest would take on one such machine; None: nothing tells."""
-        rest = [e.seconds for e in self.lines if e.state not in (State.DONE, State.FAILED)]
+        rest = [line.seconds for line in self.rest]
         return None if None in rest else sum(s for s in rest if s is not None)
 
 
@@ -108,7 +117,7 @@ def survey(
         if isinstance(record, Record):
             words = record.failure or _machine(record.hardware)
             state = State.FAILED if record.result is None else State.DONE
-            lines.append(Line(config, name, state, words, record.seconds))
+            lines.append(Line(config, name, state, words, record.seconds, cost))
             continue
         digest = configuration_digest(experiment.name, profile, config)
         path = store.path(experiment.name, digest, code)
@@ -117,9 +126,16 @@ def survey(
             with claimed(path, wait=False) as free:
                 state = state if free else State.UNDER_WAY
         lines.append(
-            Line(config, name, state, "" if record.reason == "not run" else record.reason, guess)
+            Line(
+                config,
+                name,
+                state,
+                "" if record.reason == "not run" else record.reason,
+                guess,
+                cost,
+            )
         )
-    return Survey(experiment.name, tuple(lines))
+    return Survey(experiment.name, experiment.unit, tuple(lines))
 
 
 def _rate(found: Sequence[Any], costs: Sequence[float]) -> float | None:

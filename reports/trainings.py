@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,6 +74,7 @@ class Trainings(Experiment[Config]):
     """
 
     at_once: ClassVar[bool] = True
+    unit: ClassVar[str] = "10⁹ products"
     code: ClassVar[tuple[str, ...]] = TRAINING
 
     @abstractmethod
@@ -146,10 +146,25 @@ class Trainings(Experiment[Config]):
 
     def cost(self, config: Config) -> float:
         """Return the products of numbers in a training, in units of 10⁹."""
-        first: Any = config
-        work = _cost(self, replace(first, seed=0))
+        images = self.form(config).images * self.until(config)
+        work = 3e-9 * images * self.products(config)  # a derivative takes two more
         source = self.source(config)
         return work if source is None else work + self.cost(source)
+
+    def products(self, config: Config) -> float:
+        """Return the products in one image's way through the network."""
+        key = type(self).network, self.alike(config), self.form(config).shape
+        if key not in _products:
+            network = _untrained(self, config).to("meta").eval()
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                network(torch.empty(1, *self.form(config).shape, device="meta"))
+            _products[key] = counter.get_total_flops() / 2
+        return _products[key]
+
+    def alike(self, config: Config) -> Any:
+        """Return what the number of products depends on, but for the shape of an image."""
+        first: Any = config
+        return replace(first, seed=0)
 
     def unstated(self, configs: Iterable[Config]) -> tuple[str, ...]:
         """Return what the papers do not state of the recipes of some configurations, each once."""
@@ -231,15 +246,7 @@ class Trained:
     failure: str = ""
 
 
-@functools.lru_cache(maxsize=1024)
-def _cost(experiment: Trainings[Any], config: Any) -> float:
-    """Return the products of the training of the last stage, by those of one image forward."""
-    form = experiment.form(config)
-    network = _untrained(experiment, config).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(1, *form.shape, device="meta"))
-    products: float = counter.get_total_flops() / 2  # of which a derivative takes two more
-    return 3e-9 * products * form.images * experiment.until(config)
+_products: dict[Any, float] = {}  # what was counted, by what it depends on
 
 
 def _untrained(experiment: Trainings[Any], config: Any) -> nn.Module:

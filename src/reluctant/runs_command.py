@@ -126,7 +126,10 @@ def _row(found: Survey) -> tuple[str, ...]:
     from reluctant.reports.surveys import State
 
     counts = (str(found.count(state)) for state in State)
-    return found.name, *counts, duration(found.taken), duration(found.to_come)
+    to_come = duration(found.to_come)
+    if found.to_come is None and found.unit:
+        to_come = f"{sum(line.cost for line in found.rest):.3g} × {found.unit}"
+    return found.name, *counts, duration(found.taken), to_come
 
 
 def duration(seconds: float | None) -> str:
