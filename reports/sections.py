@@ -32,9 +32,10 @@ class Gathered:
 
 def at_hand(experiment: Experiment[Any], profile: Profile, store: Store) -> Gathered:
     """Return what there is of an experiment: all full records if they are there, else others."""
-    return _full(experiment, profile, store) or Gathered(
-        experiment, profile, collect(experiment, profile, store)
-    )
+    full = collect(experiment, "full", store)
+    if profile == "full" or (full.records and not full.gaps):
+        return Gathered(experiment, "full", full)
+    return Gathered(experiment, profile, collect(experiment, profile, store))
 
 
 def gather(
@@ -47,20 +48,13 @@ def gather(
     data: Path | None = None,
 ) -> Gathered:
     """Run what is missing of an experiment; where all full records are at hand, take those."""
-    if full := _full(experiment, profile, store):
-        return full
+    found = at_hand(experiment, profile, store)
+    if found.profile != profile or all(gap.is_final for gap in found.results.gaps):
+        return found  # the costs of what is not run may take longer to tell than all the rest
     results = run(
         experiment, profile, store, progress, workers=workers, scheduler=scheduler, data=data
     )
     return Gathered(experiment, profile, results)
-
-
-def _full(experiment: Experiment[Any], profile: Profile, store: Store) -> Gathered | None:
-    """Return all full records where another profile is asked for, if they are there."""
-    if profile == "full":
-        return None
-    full = collect(experiment, "full", store)
-    return Gathered(experiment, "full", full) if full.records and not full.gaps else None
 
 
 def make_sections(gathered: Sequence[Gathered]) -> tuple[tuple[Section, ...], tuple[str, ...]]:

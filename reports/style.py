@@ -41,8 +41,7 @@ SIGNED: Final = LinearSegmentedColormap.from_list(
 )
 
 _STYLE: Final[Any] = {
-    "font.family": "serif",
-    "font.serif": ["cmr10"],
+    "font.family": ["cmr10", "DejaVu Serif"],  # the second for what the first lacks
     "mathtext.fontset": "cm",
     "axes.formatter.use_mathtext": True,
     "axes.unicode_minus": False,

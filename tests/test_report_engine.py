@@ -123,6 +123,22 @@ def test_a_second_report_runs_nothing_and_has_the_same_bytes(tmp_path: Path) -> 
     assert tree(tmp_path) == before
 
 
+class Costly(Drawn):
+    name = "costly"
+
+    def cost(self, config: Setting) -> float:
+        self.calls.append(-1)
+        return 1.0
+
+
+def test_what_is_not_run_is_not_estimated(tmp_path: Path) -> None:
+    write(tmp_path, Costly)
+    assert -1 in Squares.calls
+    Squares.calls.clear()
+    write(tmp_path, Costly)
+    assert Squares.calls == []
+
+
 def test_verdicts_are_reached_once_and_damaged_ones_again(tmp_path: Path) -> None:
     Count.calls = 0
     first = write(tmp_path, Drawn)

@@ -18,7 +18,7 @@ from reluctant.reports.document import Document, mark
 from reluctant.reports.exhibits import Figure
 from reluctant.reports.figures import drawing
 from reluctant.reports.paper import paper_data, render_paper
-from reluctant.reports.style import COLOURS, style
+from reluctant.reports.style import COLOURS, make_axes, style
 from reluctant.reports.wording import duration, scientific
 from reluctant.theory.verdicts import Outcome, Report, Unmet, Verdict
 
@@ -55,6 +55,15 @@ def test_figures_are_outlines_without_fonts() -> None:
     svg = drawing(make_sections()[0].figures[0]).decode("utf-8")
     assert "<text" not in svg
     assert "font-family" not in svg
+
+
+def test_a_figure_may_have_any_letter() -> None:
+    with style():
+        canvas, axes = make_axes()
+        axes.set(xlabel="β, ε, Ł")
+    drawn = Figure("f", "c", "an empty frame with three letters", canvas)
+    for form in ("svg", "pdf", "png"):  # a letter that is not there would warn
+        assert drawing(drawn, form)
 
 
 def test_the_users_own_settings_do_not_matter() -> None:
