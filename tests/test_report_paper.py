@@ -15,7 +15,7 @@ from report_specimens import STATEMENTS, make_document, make_sections
 from reluctant.reports.abstract import abstract
 from reluctant.reports.characters import for_paper
 from reluctant.reports.document import Document, mark
-from reluctant.reports.exhibits import Figure
+from reluctant.reports.exhibits import Figure, Table, label
 from reluctant.reports.figures import drawing
 from reluctant.reports.paper import paper_data, render_paper
 from reluctant.reports.style import COLOURS, make_axes, style
@@ -201,6 +201,49 @@ def test_durations_are_readable() -> None:
 
 def test_figures_of_the_sections_have_descriptions() -> None:
     assert all(isinstance(f, Figure) and f.alt for s in make_sections() for f in s.figures)
+
+
+def outside(pdf: bytes, folder: Path) -> list[str]:
+    """Return the words that do not lie between the margins, page numbers left out."""
+    (folder / "paper.pdf").write_bytes(pdf)
+    command = ["pdftotext", "-bbox", str(folder / "paper.pdf"), "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    found = []
+    for page in done.stdout.decode("utf-8").split("<page ")[1:]:
+        width, height = map(float, re.findall(r'(?:width|height)="([\d.]+)"', page)[:2])
+        # The paper's margins, and a line's descent beyond them.
+        right, bottom = width - 1.75 * 72 / 2.54 + 3, height - 2.0 * 72 / 2.54 + 3
+        for x, y, word in re.findall(r'xMax="([\d.]+)" yMax="([\d.]+)">(.*?)</word>', page):
+            if (float(x) > right or float(y) > bottom) and not word.isdecimal():
+                found.append(word)
+    return found
+
+
+@needs_poppler
+def test_no_text_is_cut_off(tmp_path: Path) -> None:
+    (section, _) = make_sections()
+    figure, table, _ = section.exhibits
+    assert isinstance(figure, Figure)
+    assert isinstance(table, Table)
+    long = tuple((label(f"row {k}"), *table.rows[1][1:]) for k in range(130))
+    sections = tuple(
+        replace(
+            section,
+            name=f"s{k}",
+            exhibits=(
+                replace(table, name=f"wide-{k}", width="page", rows=long[: 9 * k]),
+                replace(table, name=f"narrow-{k}", rows=long[:12]),
+                replace(figure, name=f"both-{k}", width="page"),
+                replace(figure, name=f"one-{k}"),
+                replace(table, name=f"long-{k}", rows=long[: 13 * k]),
+            ),
+        )
+        for k in range(11)
+    )
+    pdf = render_paper(make_document(sections))
+    assert outside(pdf, tmp_path) == []
+    text = words(pdf, tmp_path)
+    assert all(f"row {k} " in text for k in range(130))
 
 
 @needs_poppler
