@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from report_specimens import STATEMENTS, make_document, make_report, make_sections
 
+from reluctant.reports.changes import Change, Changes
+from reluctant.reports.document import Document
 from reluctant.reports.page import render_check, render_page
 from reluctant.theory.verdicts import Report
 
@@ -18,6 +21,11 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 if BROWSER is None:
     pytest.skip("chromium is not installed", allow_module_level=True)
 
+CHANGES = Changes(
+    "n" * 300,
+    (Change("trial-plain.8.error", "0.1", "0.2", "higher, not tested" * 9, True),),
+    came=(f"network {'n' * 300}",),
+)
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -41,6 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Report("a/rather/long/path/to/my_networks.py:make_network", mine), STATEMENTS
     )
     (folder / "check.html").write_text(check, "utf-8")
+    long = Document(
+        "Long names", "smoke", Report("n", tuple(replace(v, subject="n" * 300) for v in mine)),
+        STATEMENTS, make_sections(), environment={"n" * 300: "n" * 300},
+        chains=make_document(make_sections()).chains, changes=CHANGES,
+    )  # fmt: skip
+    (folder / "long.html").write_text(render_page(long), "utf-8")
     return folder
 
 
@@ -156,6 +170,22 @@ def test_tables_are_sorted_by_number(visit: Any) -> None:
     assert column.all_text_contents() == sorted(before, key=lambda text: -float(text[:5]))
 
 
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_number_leads_to_its_records(visit: Any, scripts: bool) -> None:
+    page = visit(java_script_enabled=scripts)
+    record = page.locator("tr[id^=record-]").first
+    assert not record.is_visible()
+    page.click("[id='trial-plain.8.error'] a")
+    origin = page.locator("[id='from-trial-plain.8.error']")
+    assert origin.is_visible()
+    assert "mean of the entry error" in origin.text_content()
+    origin.locator("dd a").first.click()
+    assert record.is_visible()
+    assert record.locator("a").get_attribute("href").startswith("records/trial/")
+    origin.locator("dt a").click()
+    assert page.url.endswith("#trial-plain.8.error")
+
+
 def test_light_and_dark(visit: Any) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     page = visit(color_scheme="light")
@@ -176,7 +206,7 @@ CUT = """() => [...document.querySelectorAll('body *')]
     .map(e => e.outerHTML.slice(0, 80))"""
 
 
-@pytest.mark.parametrize("name", ["index.html", "check.html"])
+@pytest.mark.parametrize("name", ["index.html", "check.html", "long.html"])
 @pytest.mark.parametrize("width", [360, 800, 1600])
 def test_nothing_is_cut_off(visit: Any, name: str, width: int) -> None:
     page = visit(name, width)
