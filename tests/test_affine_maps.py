@@ -128,6 +128,7 @@ def test_a_layer_of_whole_bytes_takes_no_more() -> None:
     assert np.array_equal(found.layer(1).bits, gates[1])
 
 
+@pytest.mark.wrong_types
 def test_a_missing_layer_is_named() -> None:
     found = rl.activation_patterns(network(), integers(2, 3))
     with pytest.raises(rl.InputError, match=r"there is no layer 2 of gates; there are 0: .*; 1: "):

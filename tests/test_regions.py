@@ -256,7 +256,7 @@ def test_a_slice_has_the_regions_that_meet_the_plane(name: str) -> None:
     module = NETWORKS[name]().double()
     inputs = next(m for m in module.modules() if isinstance(m, nn.Linear)).in_features
     origin, right, up = (torch.randn(inputs, generator=seeded(s)).double() for s in range(3))
-    found = rl.region_slice(module, origin, right, up, extent=(-2, 2, -2, 2))
+    found = rl.region_slice(module, origin, right, up, extent=(-2.0, 2.0, -2.0, 2.0))
     assert len(set(found.patterns.keys)) == len(found)
     polygons = [face.polygon for face in found.faces]
     middle = np.array([v.mean(axis=0) for v in polygons])
@@ -296,7 +296,7 @@ def test_slices_refuse_what_spans_no_plane() -> None:
     one = torch.ones(2).double()
     with pytest.raises(rl.InputError, match="lie on one line"):
         rl.region_slice(net, one, one, 2 * one)
-    for extent in ((1, 0, 0, 1), (0, 1, 0), (0, float("inf"), 0, 1)):
+    for extent in ((1.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, float("inf"), 0.0, 1.0)):
         with pytest.raises(rl.InputError, match="finite and each pair rising"):
             rl.region_slice(net, one, one, torch.tensor([1.0, 0]).double(), extent=extent)
     with pytest.raises(rl.InputError, match="directions have the shape of the origin"):

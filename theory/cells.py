@@ -1,33 +1,21 @@
-"""Convex cells of a line, a plane or a space, cut by hyperplanes with no rounding."""
+"""Convex cells of a line, a plane or a space, cut by hyperplanes with no rounding.
+
+A cell is open and not empty, and has a ``point`` inside. ``cut`` gives the part where an affine function
+is positive, and the rest: where it is negative, or the whole cell if it is 0 everywhere; None for a part
+that is empty. Zeros of the function, where they are a hyperplane, are in neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, Self
+from typing import TypeVar
 
 from reluctant.theory.affine_forms import Row, value
 from reluctant.theory.feasibility import interior
 
 Point = tuple[Fraction, ...]
-
-
-class Cell(Protocol):
-    """Be an open convex set that is not empty."""
-
-    @property
-    def point(self) -> Point:
-        """Return a point inside."""
-        ...
-
-    def cut(self, row: Row) -> tuple[Self | None, Self | None]:
-        """Return the part where an affine function is positive, and the rest; None if it is empty.
-
-        The rest is where it is negative, or the whole cell if it is 0 everywhere. Its zeros, where
-        they are a hyperplane, are in neither part.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +158,6 @@ class Polytope:
         rows = (*self.rows, row)
         point = self.point if here > 0 else interior(rows)
         return None if point is None else Polytope(rows, point)
+
+
+C = TypeVar("C", Interval, Polygon, Polytope)

@@ -7,20 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from reluctant.theory.affine_forms import ExactNetwork, Forms, Row, dyadic
-from reluctant.theory.cells import Cell
+from reluctant.theory.cells import C
 from reluctant.theory.errors import InputError
 from reluctant.theory.network import PathNetwork
 from reluctant.theory.nodes import Gate, GateLayer, Reindex
 
 Bits = NDArray[np.uint8]
-C = TypeVar("C", bound=Cell)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
