@@ -23,7 +23,7 @@ from reluctant.reports.page import render_page
 from reluctant.reports.records import Record, Store, read
 from reluctant.theory.errors import InputError
 
-words = st.text(max_size=80)
+words = st.sampled_from(["", "a", "A!", "a 2", "–", "σ", "b" * 99]) | st.text(max_size=80)
 columns = st.lists(
     st.builds(Column, words.map(lambda text: text.replace("$", "")), st.sampled_from(["label", "ours", "verdict"])),
     min_size=1, max_size=4,
@@ -76,7 +76,7 @@ def test_names_are_those_of_the_words() -> None:
 
 def records(*values: float) -> tuple[Record, ...]:
     return tuple(
-        Record("t", "quick", {"seed": i}, {"a": v, "b": "x"}, "c" * 16, seed=i)
+        Record("t", "quick", {"seed": i}, {"a": v, "b": "x", "c": 1.0}, "c" * 16, seed=i)
         for i, v in enumerate(values)
     )
 
@@ -192,6 +192,10 @@ def test_without_a_report_it_says_how_to_get_one(tmp_path: Path) -> None:
         (lambda file, text: file.write_text("{"), "is damaged"),
         (
             lambda file, text: file.write_text(text.replace('"square": 1', '"square": 7')),
+            "has changed since",
+        ),
+        (
+            lambda file, text: file.write_text(text.replace('"width": 1', '"width": 5')),
             "has changed since",
         ),
         (lambda file, text: None, ""),
