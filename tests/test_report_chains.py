@@ -157,6 +157,15 @@ def test_a_cell_is_followed_to_its_file_and_back(report: Path) -> None:
         assert part in said
 
 
+def test_a_published_number_has_its_place_and_no_runs(tmp_path: Path) -> None:
+    chains = make_chains(make_sections(), lambda record: "")
+    (tmp_path / "cells.json").write_text(chains.as_text(), "utf-8")
+    said = explain(tmp_path, "trial-errors.only-a-heading-8.paper")[1]
+    assert "printed in    npf, main table" in said
+    assert "again" not in said
+    assert "again" in explain(tmp_path, "trial-errors.only-a-heading-8.error")[1]
+
+
 def test_a_figure_is_followed_to_all_its_records(report: Path) -> None:
     said = explain(report, "drawn-curve")[1]
     assert len(re.findall(r"records/drawn/\S+", said)) == 2

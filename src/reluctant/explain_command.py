@@ -91,8 +91,10 @@ def _listed(names: Iterable[str]) -> str:
 def _cell(chains: Chains, name: str, folder: Path) -> Iterator[str]:
     cell, shown = chains.cells[name], chains.exhibits[name.partition(".")[0]]
     yield f"{name}: {cell.text}"
-    yield from _fields({"made": _made(cell), "stands in": shown.caption})
-    yield from _runs(chains, shown, cell.records, cell.key, folder)
+    how = "printed in" if cell.kind == "published" else "made"
+    yield from _fields({how: _made(cell), "stands in": shown.caption})
+    if cell.records:
+        yield from _runs(chains, shown, cell.records, cell.key, folder)
 
 
 def _figure(chains: Chains, name: str, folder: Path) -> Iterator[str]:
