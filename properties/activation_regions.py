@@ -36,7 +36,7 @@ _SPREAD = 50
 def undecided(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
     """Tell at which inputs some gate that is met could turn by rounding or underflow.
 
-    Two evaluations are off by a bound each. A pre-activation that nothing reaches is 0 in both.
+    Two evaluations are off by a bound each. A pre-activation that no path reaches is 0 in both.
 
     Args:
         net: Network.
@@ -49,21 +49,24 @@ def undecided(net: PathNetwork, x: Tensor, gates: Gates) -> Tensor:
         is_max = net.gate_layers[g].kind == "max"
         source = _windows(net, g) if is_max else source_of(net, g)
         q = net.forward(x.double(), gates, weights, output=source)
-        size = net.forward(
-            x.double().abs(),
-            [a.abs() for a in gates],
-            [w.abs() for w in weights],
-            constant=torch.abs,
-            magnitudes=True,
-            output=source,
+        size, reach = (
+            net.forward(
+                data,
+                [a.abs() for a in gates],
+                [w.abs() for w in weights],
+                constant=torch.abs,
+                magnitudes=True,
+                output=source,
+            )
+            for data in (x.double().abs(), torch.ones_like(x).double())
         )
         bound = gamma(roundings(net, source), x.dtype) * size
         bound = 2 * (bound + forward_underflow(net, x, gates, dtype=x.dtype, output=source))
         if is_max and q.shape[1] > 1:
             best = q.topk(2, dim=1).values
-            close = (best[:, 0] - best[:, 1] <= 2 * bound.amax(1)) & (size.amax(1) > 0)
+            close = (best[:, 0] - best[:, 1] <= 2 * bound.amax(1)) & (reach.amax(1) > 0)
         else:
-            close = (q.abs() <= bound) & (size > 0)
+            close = (q.abs() <= bound) & (reach > 0)
         near |= close.flatten(1).any(1)
     return near
 

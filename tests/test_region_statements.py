@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reluctant.models import Regime, Soft, make_conv, make_dgn, make_dlgn, make_fc
 from reluctant.properties import activation_regions, affine_pieces
-from reluctant.properties.activation_regions import POLYHEDRON, REGION_COUNT
+from reluctant.properties.activation_regions import POLYHEDRON, REGION_COUNT, undecided
 from reluctant.properties.affine_pieces import CONTINUOUS, SAME_IMPORTANCE
 from reluctant.properties.judging import judge
 from reluctant.theory.affine_forms import ExactNetwork
@@ -116,3 +116,12 @@ def test_masks_of_an_unknown_sign_are_not_implied_and_named() -> None:
     trial = Trial(Below().double(), integers(3, 2), seeded())
     (unmet,) = judge(POLYHEDRON, trial).unmet
     assert "cannot be read as signs of a pre-activation" in unmet.reason
+
+
+def test_an_input_at_which_everything_vanishes_is_on_a_boundary() -> None:
+    module = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        module.state_dict()["0.weight"].copy_(torch.tensor([[2.0], [0.0]]))
+    x = torch.tensor([[0.0], [1.0], [-1.0]]).double()
+    net = Trial(module, x, seeded()).net
+    assert undecided(net, x, net.gates(x)).tolist() == [True, False, False]
