@@ -147,7 +147,7 @@ class Accuracy(Experiment[Setting]):
         )
 
 
-def make_network(config: Setting, data: DataSet, recipe: Recipe) -> nn.Module:
+def make_network(config: Setting, data: DataSet[Any], recipe: Recipe) -> nn.Module:
     """Make the network of a setting; for FLNPF, train the DNN of the same seed first."""
     draws = _draws(config.seed, 0)
     value = _value_network(config, data, draws)
@@ -158,7 +158,7 @@ def make_network(config: Setting, data: DataSet, recipe: Recipe) -> nn.Module:
     return make_model(fresh, config.model, generator=draws, learnt=value)
 
 
-def _value_network(config: Setting, data: DataSet, draws: torch.Generator) -> Architecture:
+def _value_network(config: Setting, data: DataSet[Any], draws: torch.Generator) -> Architecture:
     shape, widths, dtype = data.input_shape, [config.width] * 3, torch.float32
     if config.architecture == "FC":
         return make_fc(shape, widths, data.classes, generator=draws, dtype=dtype)

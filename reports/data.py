@@ -6,7 +6,7 @@ import functools
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from reluctant.reports.labelled import Labelled
 from reluctant.theory.errors import InputError
+
+Part = TypeVar("Part", bound=Labelled)
 
 _TEST_SHARE: Final = 0.25
 _SPLIT_SEED: Final = 0
@@ -118,7 +120,7 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DataSet:
+class DataSet(Generic[Part]):
     """Carry a data set in two parts.
 
     Attributes:
@@ -132,8 +134,8 @@ class DataSet:
     name: str
     about: str
     classes: int
-    train: Labelled
-    test: Labelled
+    train: Part
+    test: Part
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -145,7 +147,7 @@ class DataSet:
         """Return what the images are like."""
         return Form(self.input_shape, self.classes, len(self.train))
 
-    def first(self, images: int) -> DataSet:
+    def first(self, images: int) -> DataSet[Part]:
         """Return the data set of the first images of both parts; all of them for 0."""
         if not images:
             return self
@@ -186,7 +188,7 @@ def make_parts(
 
 
 @functools.cache
-def digits() -> DataSet:
+def digits() -> DataSet[Images]:
     """Return scikit-learn's handwritten digits: 8 × 8 pixels, ten classes, 1797 images.
 
     A quarter of each class is set apart for testing, drawn once and for all. The pixels are 0 to
@@ -207,7 +209,7 @@ def digits() -> DataSet:
 
 
 @functools.cache
-def large_digits() -> DataSet:
+def large_digits() -> DataSet[Images]:
     """Return :func:`digits` with 3 × 32 × 32 pixels: each pixel four times as wide and high.
 
     For networks that are made for photographs of this size where there are none. Nobody may write
@@ -220,9 +222,8 @@ def large_digits() -> DataSet:
         return replace(part, pixels=pixels, mean=mean, deviation=deviation)
 
     small = digits()
-    train, test = (enlarged(part) for part in (small.train, small.test) if isinstance(part, Images))
     about = "scikit-learn's handwritten digits, enlarged to 3 × 32 × 32 pixels (10 classes)"
-    return DataSet("large-digits", about, 10, train, test)
+    return DataSet("large-digits", about, 10, enlarged(small.train), enlarged(small.test))
 
 
 def _held_out(labels: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import torch
 from reluctant.models import make_fc, make_model
 from reluctant.models.laws import scaled
 from reluctant.reports.comparison import judged
-from reluctant.reports.data import DataSet
+from reluctant.reports.data import DataSet, Images
 from reluctant.reports.exhibits import (
     Cell,
     Column,
@@ -28,7 +28,6 @@ from reluctant.reports.exhibits import (
     published,
 )
 from reluctant.reports.experiment import Experiment, Profile
-from reluctant.reports.labelled import Labelled
 from reluctant.reports.loading import load
 from reluctant.reports.published import published_rows
 from reluctant.reports.recipes import PAPERS
@@ -181,10 +180,10 @@ def _draws(config: Setting, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(1000 * config.seed + stream)
 
 
-def _two_digits(data: DataSet) -> DataSet:
+def _two_digits(data: DataSet[Images]) -> DataSet[Images]:
     """Return the images of two classes, which become 0 and 1."""
 
-    def part(images: Labelled) -> Labelled:
+    def part(images: Images) -> Images:
         chosen = images.at(torch.isin(images.labels, torch.tensor(_DIGITS)).nonzero().flatten())
         return chosen.relabelled((chosen.labels == _DIGITS[1]).long())
 

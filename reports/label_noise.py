@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ class LabelNoise(PaperTable):
         source = _SOURCES[config.model]
         return replace(config, model=source) if source else None
 
-    def dataset(self, config: Setting) -> DataSet:
+    def dataset(self, config: Setting) -> DataSet[Any]:
         """Return the images with as many random labels as the model is trained on."""
         data, level = super().dataset(config), _LEVELS[config.model]
         noise = int(config.variant.split()[0]) if level is None else level
@@ -85,7 +85,7 @@ class LabelNoise(PaperTable):
         return super().network(replace(config, model="FLNPF"), form, streams, source)
 
 
-def _noisy(data: DataSet, percent: int, stream: int) -> DataSet:
+def _noisy(data: DataSet[Any], percent: int, stream: int) -> DataSet[Any]:
     """Return a data set with so many labels to train on drawn anew, over all classes."""
     if not percent:
         return data

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pooch
 import torch
 
-from reluctant.reports.data import DataSet, Form, digits, large_digits, make_parts
+from reluctant.reports.data import DataSet, Form, Images, digits, large_digits, make_parts
 from reluctant.reports.experiment import Progress
 from reluctant.reports.formats import unpack
 from reluctant.reports.publications import CIFAR10, CIFAR100, MNIST, Publication, base_name
@@ -26,7 +26,7 @@ from reluctant.theory.errors import InputError
 PUBLICATIONS: Final[Mapping[str, Publication]] = {p.name: p for p in (MNIST, CIFAR10, CIFAR100)}
 
 #: Data sets that need no files, by name.
-EMBEDDED: Final[Mapping[str, Callable[[], DataSet]]] = {
+EMBEDDED: Final[Mapping[str, Callable[[], DataSet[Images]]]] = {
     "digits": digits,
     "large-digits": large_digits,
 }
@@ -84,7 +84,7 @@ def data_folder(folder: Path | str | None = None) -> Path:
     return found
 
 
-def load(name: str, folder: Path | str | None = None) -> DataSet:
+def load(name: str, folder: Path | str | None = None) -> DataSet[Images]:
     """Return a data set by name; nobody may write into its tensors.
 
     Args:
@@ -220,7 +220,7 @@ def ensure(name: str, folder: Path, progress: Progress | None = None) -> None:
 
 
 @functools.cache
-def _load(wanted: Publication, folder: Path) -> DataSet:
+def _load(wanted: Publication, folder: Path) -> DataSet[Images]:
     known = {base_name(n): md5 for n, md5 in {**wanted.archives, **wanted.unpacked}.items()}
     contents: dict[str, bytes] = {}
     for path in obtain(wanted, folder):

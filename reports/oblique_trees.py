@@ -85,7 +85,7 @@ class ObliqueTrees(Trainings[Setting]):
         """Return no name: the data are drawn."""
         return ()
 
-    def dataset(self, config: Setting) -> DataSet:
+    def dataset(self, config: Setting) -> DataSet[Vectors]:
         """Return the points."""
         return oblique(config.data).first(config.images)
 
@@ -143,7 +143,7 @@ class ObliqueTrees(Trainings[Setting]):
         )
 
 
-def oblique(name: str) -> DataSet:
+def oblique(name: str) -> DataSet[Vectors]:
     """Return one of the three data sets, the same each time; a fifth of it to test on."""
     dimension, points = _DATA[name]
     draws = torch.Generator().manual_seed(dimension)

@@ -235,7 +235,9 @@ class PaperTable(Trainings[Setting]):
             "at once": trained[0].course.together,
         }
 
-    def measures(self, config: Setting, network: nn.Module, data: DataSet) -> Mapping[str, Any]:
+    def measures(
+        self, config: Setting, network: nn.Module, data: DataSet[Any]
+    ) -> Mapping[str, Any]:
         """Return, for the first seed of a linearly gated network, whether its gates are affine.
 
         The statement is about half-spaces, so it is tried with hard gates in place of the soft

@@ -115,7 +115,7 @@ class Rotation(Experiment[Setting]):
         return (_picture(records), _table(records))
 
 
-def _network(config: Setting, data: DataSet) -> Convolutional:
+def _network(config: Setting, data: DataSet[Any]) -> Convolutional:
     draws = torch.Generator().manual_seed(config.seed)
     network = make_conv(
         data.input_shape, [config.filters] * 3, data.classes, generator=draws,

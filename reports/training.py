@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float, Int
@@ -37,7 +37,7 @@ _BLOCK: Final = 4096  # images that are fetched and augmented at once
 
 def train(
     network: nn.Module,
-    data: DataSet,
+    data: DataSet[Any],
     recipe: Recipe,
     generator: torch.Generator,
     *,
@@ -76,7 +76,7 @@ def train(
 
 def train_together(
     networks: Sequence[nn.Module],
-    data: DataSet,
+    data: DataSet[Any],
     recipe: Recipe,
     generators: Sequence[torch.Generator],
     *,

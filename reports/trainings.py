@@ -94,7 +94,7 @@ class Trainings(Experiment[Config]):
             source: The trained network of :meth:`source`, in evaluation mode.
         """
 
-    def dataset(self, config: Config) -> DataSet:
+    def dataset(self, config: Config) -> DataSet[Any]:
         """Return what is trained and tested on."""
         return load(config.data).first(config.images)
 
@@ -115,7 +115,7 @@ class Trainings(Experiment[Config]):
         """Return the epoch after which the training ends; the recipe has more where it is cut."""
         return self.recipe(config).epochs
 
-    def measures(self, config: Config, network: nn.Module, data: DataSet) -> Mapping[str, Any]:
+    def measures(self, config: Config, network: nn.Module, data: DataSet[Any]) -> Mapping[str, Any]:
         """Return what is measured of a trained network, in evaluation mode on its device."""
         return {}
 

@@ -17,14 +17,14 @@ import torch
 from data_specimens import Specimen, cifar, mnist, python2
 
 from reluctant.reports import loading
-from reluctant.reports.data import DataSet
+from reluctant.reports.data import DataSet, Images
 from reluctant.reports.loading import VARIABLE, data_folder, fetch, load, using
 from reluctant.theory.errors import InputError
 
 KINDS: dict[str, Callable[..., Specimen]] = {"cifar": cifar, "mnist": mnist}
 
 
-def loaded(specimen: Specimen, folder: Path) -> DataSet:
+def loaded(specimen: Specimen, folder: Path) -> DataSet[Images]:
     return loading._load(specimen.publication, folder)
 
 

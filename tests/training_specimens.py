@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reluctant.reports.data import DataSet, digits
+from reluctant.reports.data import DataSet, Images, digits
 from reluctant.reports.recipes import Recipe, Triangular
 from reluctant.reports.training import train, train_together
 
 RECIPE = Recipe(2, Triangular(1e-2), batch=64)
 
 
-def few() -> DataSet:
+def few() -> DataSet[Images]:
     data = digits()
     return replace(
         data, train=data.train.at(torch.arange(200)), test=data.test.at(torch.arange(90))

@@ -28,7 +28,7 @@ _ROUNDED = frozenset("div mean reciprocal true_divide avg_pool1d avg_pool2d sqrt
 # No arithmetic: what comes out was there before, or counts, or compares.
 _MOVES = frozenset(
     """
-    _reshape_alias _to_copy _unsafe_view abs alias all amax amin any arange argmax argmin as_strided
+    _reshape_alias _to_copy _unsafe_view abs alias all amax amin aminmax any arange argmax argmin as_strided
     bernoulli bitwise_and bitwise_not bitwise_or cat ceil clamp clamp_max clamp_min clone
     constant_pad_nd contiguous copy count_nonzero detach diag_embed diagonal diagonal_backward
     diagonal_copy dropout empty empty_like empty_strided eq equal expand eye fill fill_diagonal
