@@ -153,3 +153,6 @@ def test_a_folder_of_counterexamples_is_kept_and_what_cannot_be_used_is_noted(
     result.stdout.fnmatch_lines(["*again: reluctant.replay('kept/test.false-Linear-*"])
     result.stdout.fnmatch_lines(["note: kept/broken.json is damaged: it is no JSON; delete it"])
     assert len(list(kept.glob("test.false-Linear-*.json"))) == 1
+    again = run(pytester, "--reluctant-counterexamples", "")
+    again.assert_outcomes(failed=2)  # none is known, and no folder is there
+    again.stdout.fnmatch_lines(["*again: reluctant.check(module, *"])
